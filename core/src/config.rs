@@ -1,0 +1,138 @@
+//! Every limit and every interval, by name. The defaults keep the bounds that the documentation promises.
+
+use std::time::Duration;
+
+/// The settings of a node. All queues, tables and buffers are bounded by a field of this type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The largest message in bytes; larger ones are refused with `too_large`. Default 16 MiB.
+    pub max_message: usize,
+    /// How many lanes there are; lanes are numbered from 0. At most 16. Default 8.
+    pub lanes: u8,
+    /// Which lane goes first when the link is full: higher first, equal ones take turns. Default all 0.
+    pub lane_priority: [i8; 16],
+    /// Messages queued or in flight for one destination; past it, `send` gives the message back. Default 65,536.
+    pub max_queued_messages: usize,
+    /// Bytes queued or in flight for one destination (one message always fits). Default 32 MiB.
+    pub max_queued_bytes: usize,
+    /// Messages handed out by one remote that the application has not taken yet; past it, its streams are not read.
+    /// Default 4,096.
+    pub max_unhanded_messages: usize,
+    /// Bytes of the same; one message always fits. Default 32 MiB.
+    pub max_unhanded_bytes: usize,
+    /// Remote Ids whose delivery state is kept while there is no link; the longest idle one goes first. Default 4,096.
+    pub max_sessions: usize,
+    /// Requests of ours waiting for a reply. Default 65,536.
+    pub max_requests: usize,
+    /// How long a request waits if it does not say. Default 10 s.
+    pub request_timeout: Duration,
+    /// How long a message without a time to live waits for its receipt before it has `Expired`. Default 60 s.
+    pub message_ttl: Duration,
+    /// Byte streams open with one remote in each direction. Default 64.
+    pub max_streams: u32,
+
+    /// Links and attempts at links, all remotes together. Default 16,384.
+    pub max_links: usize,
+    /// Inbound handshakes under way; more first packets are ignored. Default 1,024.
+    pub max_handshakes: usize,
+    /// Inbound first packets accepted each second from one real source prefix (/24, /56). Default 2,000.
+    pub first_packets_per_second: u32,
+    /// First packets remembered so that none works twice. Default 65,536.
+    pub max_first_packet_nonces: usize,
+    /// How long a handshake may take. Default 5 s.
+    pub handshake_timeout: Duration,
+    /// The first pause before a link is dialled again; it doubles up to `reconnect_max`, with jitter. Default 200 ms.
+    pub reconnect_min: Duration,
+    /// The longest pause between dials of a link that is wanted. Default 2 s.
+    pub reconnect_max: Duration,
+
+    /// Candidate addresses of one remote that are kept and tried. Default 16.
+    pub max_candidates: usize,
+    /// The longest silence of an idle path before a heartbeat. Default 15 s.
+    pub heartbeat: Duration,
+    /// Between the attempts to reach an idle remote that left a heartbeat unanswered. Default 500 ms.
+    pub heartbeat_retry: Duration,
+    /// Attempts unanswered on every path before the link is lost. Default 10.
+    pub heartbeat_attempts: u32,
+    /// The bounds of the silence with data in flight after which packets are doubled on the next best path.
+    /// Default 100 ms to 300 ms, three round trips between them.
+    pub doubt: (Duration, Duration),
+
+    /// Servers in the server table. Default 64.
+    pub max_servers: usize,
+    /// Peers in one directory. Default 16,384.
+    pub max_peers: usize,
+    /// Addresses of one node in a table. Default 32.
+    pub max_addresses: usize,
+    /// How many directory versions a server keeps, to send deltas instead of snapshots. Default 1,024.
+    pub directory_log: usize,
+    /// How long table changes are gathered before a delta goes out. Default 20 ms.
+    pub delta_interval: Duration,
+    /// How long a relay slot rests before it is used again. Default 2 minutes.
+    pub slot_rest: Duration,
+    /// How long an Id that is in no directory any more is still `offline` and not `unknown_id`; bounded by
+    /// `max_peers` too. Default 1 hour.
+    pub remember_offline: Duration,
+    /// Up to how many peers every peer links to every other. Default 64.
+    pub full_mesh_peers: usize,
+    /// After how long without any server a node says that none answered. Default 5 s.
+    pub no_server_after: Duration,
+
+    /// The ciphers for packets in the order of preference; the adapter puts AES first where the CPU has it.
+    pub ciphers: Vec<Cipher>,
+    /// Datagrams in one run for the kernel to cut (GSO), at most 64 KiB together. Default 44.
+    pub max_segments: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self {
+            max_message: 16 * MIB,
+            lanes: 8,
+            lane_priority: [0; 16],
+            max_queued_messages: 65_536,
+            max_queued_bytes: 32 * MIB,
+            max_unhanded_messages: 4_096,
+            max_unhanded_bytes: 32 * MIB,
+            max_sessions: 4_096,
+            max_requests: 65_536,
+            request_timeout: Duration::from_secs(10),
+            message_ttl: Duration::from_secs(60),
+            max_streams: 64,
+            max_links: 16_384,
+            max_handshakes: 1_024,
+            first_packets_per_second: 2_000,
+            max_first_packet_nonces: 65_536,
+            handshake_timeout: Duration::from_secs(5),
+            reconnect_min: Duration::from_millis(200),
+            reconnect_max: Duration::from_secs(2),
+            max_candidates: 16,
+            heartbeat: Duration::from_secs(15),
+            heartbeat_retry: Duration::from_millis(500),
+            heartbeat_attempts: 10,
+            doubt: (Duration::from_millis(100), Duration::from_millis(300)),
+            max_servers: 64,
+            max_peers: 16_384,
+            max_addresses: 32,
+            directory_log: 1_024,
+            delta_interval: Duration::from_millis(20),
+            slot_rest: Duration::from_secs(120),
+            remember_offline: Duration::from_secs(3_600),
+            full_mesh_peers: 64,
+            no_server_after: Duration::from_secs(5),
+            ciphers: vec![Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305],
+            max_segments: 44,
+        }
+    }
+}
+
+/// What protects packets once the handshake is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cipher {
+    /// AES-128-GCM: the fastest where the CPU has AES instructions.
+    Aes128Gcm,
+    /// ChaCha20-Poly1305: the fastest elsewhere.
+    ChaCha20Poly1305,
+}

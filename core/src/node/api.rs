@@ -1,0 +1,461 @@
+//! What goes into a [`Node`](super::Node) and what comes out of it.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{Id, Identity, Incarnation, Name, NetworkKey, Reason, Role, ServerKey};
+
+/// All that a node is given at its start; it takes nothing from anywhere else.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Role and key pair.
+    pub identity: Identity,
+    /// The human name.
+    pub name: Name,
+    /// What every node of the network has.
+    pub network_key: NetworkKey,
+    /// What only servers have.
+    pub server_key: Option<ServerKey>,
+    /// This run: the persisted counter plus one, and 128 random bits.
+    pub incarnation: Incarnation,
+    /// Addresses of any servers.
+    pub introducers: Vec<SocketAddr>,
+    /// Make a new cluster, if there is no saved one.
+    pub found: bool,
+    /// What the last run asked to persist.
+    pub saved: Option<Bytes>,
+    /// The sockets and interfaces.
+    pub network: LocalNetwork,
+    /// Never use a direct path to another peer.
+    pub relay_only: bool,
+    /// 32 bytes from a cryptographic random source: all randomness of this run follows from them.
+    pub seed: [u8; 32],
+    /// The time.
+    pub now: Instant,
+    /// The time since the Unix epoch at `now`.
+    pub wall_time: Duration,
+}
+
+/// Names one of the sockets that the adapter bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u8);
+
+/// What the machine has: sockets bound, addresses of its interfaces, addresses that the user says it is reached by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalNetwork {
+    /// The bound sockets and their local addresses (the IP may be unspecified).
+    pub sockets: Vec<(SocketId, SocketAddr)>,
+    /// The addresses of all interfaces that are up.
+    pub interfaces: Vec<IpAddr>,
+    /// Given by the user, for machines whose public address is not an interface's.
+    pub advertised: Vec<SocketAddr>,
+}
+
+/// What happened outside.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Bytes from a socket.
+    Datagram(Datagram),
+    /// The deadline has passed (calling too early is harmless).
+    Timeout,
+    /// What [`Persist`] asked for is on disk.
+    Persisted(PersistId),
+    /// Interfaces or sockets changed.
+    NetworkChanged(LocalNetwork),
+}
+
+/// One or several datagrams of one sender, as the kernel's receive offload (GRO) hands them out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Where it arrived.
+    pub socket: SocketId,
+    /// Who sent it.
+    pub remote: SocketAddr,
+    /// The local address it was sent to, if the socket tells.
+    pub local_ip: Option<IpAddr>,
+    /// The ECN bits of the IP header, 0 to 3.
+    pub ecn: u8,
+    /// The payload, cut every `segment_size` bytes.
+    pub data: BytesMut,
+    /// The length of each datagram but the last; the length of `data` if there is only one.
+    pub segment_size: usize,
+}
+
+/// One or several datagrams to one destination; the bytes are in the buffer given to
+/// [`poll_transmit`](super::Node::poll_transmit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Transmit {
+    /// From which socket.
+    pub socket: SocketId,
+    /// To whom.
+    pub destination: SocketAddr,
+    /// From which local address, where that matters.
+    pub source: Option<IpAddr>,
+    /// The ECN bits for the IP header, 0 to 3.
+    pub ecn: u8,
+    /// How many bytes were appended to the buffer.
+    pub size: usize,
+    /// The length of each datagram but the last, if there are several.
+    pub segment_size: Option<usize>,
+}
+
+/// The next time at which the node wants `Input::Timeout`, and who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// When.
+    pub at: Instant,
+    /// For logs and for finding a loop that does not end.
+    pub why: &'static str,
+}
+
+/// What the node wants done or wants known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// For the application.
+    Event(Event),
+    /// For the disk.
+    Persist(Persist),
+}
+
+/// Names one order to persist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersistId(pub u64);
+
+/// The whole durable state; it replaces the last one, atomically. Answer with [`Input::Persisted`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    /// To be named in the answer.
+    pub id: PersistId,
+    /// To be handed back as [`Start::saved`].
+    pub state: Bytes,
+}
+
+/// Names a multi-destination message of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SendId(pub u64);
+
+/// Names a request of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a request of a remote, until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyToken(pub u64);
+
+/// Names a message handed to the application; give it back with [`handed`](super::Node::handed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt(pub u64);
+
+/// Names a byte stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamKey(pub u64);
+
+/// How to send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SendOptions {
+    /// Messages of one lane to one destination arrive in order; lanes do not wait for each other.
+    pub lane: u8,
+    /// How long to try; `None` means `Config::message_ttl`.
+    pub ttl: Option<Duration>,
+}
+
+impl SendOptions {
+    /// The same in another lane.
+    #[must_use]
+    pub const fn lane(mut self, lane: u8) -> Self {
+        self.lane = lane;
+        self
+    }
+
+    /// The same with a time to live.
+    #[must_use]
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+}
+
+/// What became of a message at one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Handed to the receiving application: the only certain one.
+    Delivered,
+    /// Not delivered; with [`Reason::UnknownOutcome`] it may have been handed over, once.
+    Failed(Reason),
+    /// The time to live ran out; it may have been handed over, once.
+    Expired,
+}
+
+/// Which kind of way leads to another node, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathKind {
+    /// An address of the other end just worked.
+    Direct,
+    /// Through NATs, opened by both ends.
+    Punched,
+    /// Through a server.
+    Relayed,
+}
+
+impl PathKind {
+    /// The text of the JSON lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Punched => "punched",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
+/// News for the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Own link to a server is up.
+    ServerUp {
+        /// The server.
+        id: Id,
+        /// Its name.
+        name: Name,
+    },
+    /// Own link to a server is lost.
+    ServerDown {
+        /// The server.
+        id: Id,
+        /// Its name.
+        name: Name,
+    },
+    /// In the first server's directory.
+    PeerUp {
+        /// The peer.
+        id: Id,
+        /// Its name.
+        name: Name,
+    },
+    /// Gone from the last server's directory.
+    PeerDown {
+        /// The peer.
+        id: Id,
+        /// Its name.
+        name: Name,
+    },
+    /// The way to another node is now this one.
+    Path {
+        /// The other node.
+        id: Id,
+        /// Direct, punched or relayed.
+        kind: PathKind,
+        /// The relaying server.
+        via: Option<Id>,
+    },
+    /// A message arrived.
+    Message {
+        /// The sender.
+        from: Id,
+        /// The sender's name.
+        name: Name,
+        /// The lane it was sent in.
+        lane: u8,
+        /// The payload.
+        data: Bytes,
+        /// To be given back when the application has taken it.
+        receipt: Receipt,
+    },
+    /// A request arrived; answer it once.
+    Request {
+        /// The sender.
+        from: Id,
+        /// The sender's name.
+        name: Name,
+        /// The payload.
+        data: Bytes,
+        /// To be named in the reply.
+        token: ReplyToken,
+        /// To be given back when the application has taken it.
+        receipt: Receipt,
+    },
+    /// The outcome of a message at one of its destinations: exactly one each.
+    Outcome {
+        /// Which message.
+        send: SendId,
+        /// Which destination.
+        to: Id,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// The answer to a request: exactly one each.
+    Reply {
+        /// Which request.
+        request: RequestId,
+        /// Who was asked.
+        from: Id,
+        /// The reply, or why there is none.
+        result: Result<Bytes, Reason>,
+    },
+    /// A best-effort datagram arrived.
+    Datagram {
+        /// The sender.
+        from: Id,
+        /// The payload.
+        data: Bytes,
+    },
+    /// A remote opened a byte stream.
+    StreamOpened {
+        /// The remote.
+        from: Id,
+        /// The stream.
+        stream: StreamKey,
+    },
+    /// There is something to read, the end included.
+    StreamReadable(StreamKey),
+    /// There is room to write again.
+    StreamWritable(StreamKey),
+    /// The stream ended before its time; nothing more comes of it.
+    StreamReset {
+        /// The stream.
+        stream: StreamKey,
+        /// Why.
+        reason: Reason,
+    },
+    /// A queue that gave a message back has room again.
+    Unblocked {
+        /// The destination.
+        to: Id,
+    },
+    /// The last link to a server is lost.
+    Suspended,
+    /// A link to a server is back.
+    Resumed,
+    /// Another running node holds the key of `id`.
+    DuplicateIdentity {
+        /// Whose key.
+        id: Id,
+        /// Where the holders were seen.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Something the operator should know: a wrong key or address, a foreign cluster.
+    Warning(Warning),
+    /// Goodbye is said and every link is closed: the node may be dropped.
+    Stopped,
+}
+
+/// What an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning {
+    /// None of the addresses answered.
+    #[error("no server answered at {}: the network key or the address may be wrong", list(.0))]
+    NoServerAnswered(Vec<SocketAddr>),
+    /// A server would not have us.
+    #[error("{by} refused this node: {why}")]
+    Refused {
+        /// The server.
+        by: Id,
+        /// Its reason.
+        why: &'static str,
+    },
+    /// A server of another cluster under the same network key.
+    #[error("{id} belongs to another cluster: two clusters share one network key")]
+    ForeignCluster {
+        /// That server.
+        id: Id,
+    },
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The tables as of now, in the order of the Ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This node.
+    pub id: Id,
+    /// Its name.
+    pub name: Name,
+    /// The addresses of its sockets.
+    pub listen: Vec<SocketAddr>,
+    /// Whether it has no link to any server.
+    pub suspended: bool,
+    /// Table C, and own links to the servers.
+    pub servers: Vec<ServerStatus>,
+    /// The union of the tables E, and own links to the peers.
+    pub peers: Vec<PeerStatus>,
+    /// Table A; only servers have one.
+    pub clients: Vec<NodeInfo>,
+    /// Table B; only servers have one.
+    pub links: Vec<LinkInfo>,
+    /// What was counted since the start.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+impl Status {
+    /// Server or peer.
+    pub fn role(&self) -> Role {
+        self.id.role()
+    }
+}
+
+/// A server, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// Its Id.
+    pub id: Id,
+    /// Its name.
+    pub name: Name,
+    /// Its addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether this node has a link to it.
+    pub linked: bool,
+    /// The round trip of that link.
+    pub rtt: Option<Duration>,
+}
+
+/// A peer, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its Id, name and addresses.
+    pub info: NodeInfo,
+    /// Whether this node has a link to it.
+    pub linked: bool,
+    /// The kind of path of that link.
+    pub kind: Option<PathKind>,
+    /// The server that relays it.
+    pub via: Option<Id>,
+    /// The round trip of that link.
+    pub rtt: Option<Duration>,
+}
+
+/// What a node tells of itself (D), and what servers saw of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its Id.
+    pub id: Id,
+    /// Its name.
+    pub name: Name,
+    /// The addresses that servers see it under.
+    pub public: Vec<SocketAddr>,
+    /// The addresses of its interfaces.
+    pub private: Vec<SocketAddr>,
+    /// The addresses it listens on or advertises.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// A link that a peer reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkInfo {
+    /// Who reports it.
+    pub from: Id,
+    /// To whom.
+    pub to: Id,
+    /// By which kind of path.
+    pub kind: PathKind,
+}
