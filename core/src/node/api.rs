@@ -8,6 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
+pub use crate::path::PathKind;
 use crate::{Id, Identity, Incarnation, Name, NetworkKey, Reason, Role, ServerKey};
 
 /// All that a node is given at its start; it takes nothing from anywhere else.
@@ -191,28 +192,6 @@ pub enum Outcome {
     Failed(Reason),
     /// The time to live ran out; it may have been handed over, once.
     Expired,
-}
-
-/// Which kind of way leads to another node, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PathKind {
-    /// An address of the other end just worked.
-    Direct,
-    /// Through NATs, opened by both ends.
-    Punched,
-    /// Through a server.
-    Relayed,
-}
-
-impl PathKind {
-    /// The text of the JSON lines.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Punched => "punched",
-            Self::Relayed => "relayed",
-        }
-    }
 }
 
 /// News for the application.
