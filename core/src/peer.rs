@@ -8,8 +8,7 @@ use std::{
 use crate::{
     Config, Id, Name,
     relay::Slot,
-    table::{Changes, Delta, PeerRow, Replica, Snapshot},
-    wire::{DirectoryPart, ServerEntry},
+    table::{Changes, PeerRow, Refused, Replica, ServerRow, Update, newest},
 };
 
 /// How long a peer that a new snapshot lacks may stay away before it is down: after a server's restart the others come
@@ -17,12 +16,10 @@ use crate::{
 const SNAPSHOT_GRACE: Duration = Duration::from_secs(3);
 
 /// What one linked server has told.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct View {
-    slot: Option<Slot>,
-    servers: BTreeMap<Id, ServerEntry>,
-    directory: Option<Replica<Id, PeerRow>>,
-    partial: Vec<DirectoryPart>,
+    servers: BTreeMap<Id, ServerRow>,
+    directory: Replica<Id, PeerRow>,
 }
 
 /// News from the tables.
@@ -33,10 +30,6 @@ pub(crate) enum PeerNews {
     /// Rows of these changed: their candidates may have.
     Changed(Id),
 }
-
-/// The deltas of a server do not fit what it told before: ask for a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lost;
 
 /// The tables of a peer.
 #[derive(Clone, Debug)]
@@ -68,7 +61,9 @@ impl PeerTables {
 
     /// A link to `server` is up.
     pub(crate) fn server_linked(&mut self, server: Id) {
-        self.views.entry(server).or_default();
+        let max_peers = self.max_peers;
+        let fresh = || View { servers: BTreeMap::new(), directory: Replica::new(max_peers) };
+        self.views.entry(server).or_insert_with(fresh);
     }
 
     /// The link to `server` is lost.
@@ -82,70 +77,41 @@ impl PeerTables {
         self.review(now, touched, true)
     }
 
-    pub(crate) fn set_slot(&mut self, server: &Id, slot: Slot) {
+    pub(crate) fn set_servers(&mut self, server: &Id, rows: impl IntoIterator<Item = (Id, ServerRow)>) {
         if let Some(view) = self.views.get_mut(server) {
-            view.slot = Some(slot);
-        }
-    }
-
-    /// This node's own slot at a linked server.
-    pub(crate) fn own_slot(&self, server: &Id) -> Option<Slot> {
-        self.views.get(server)?.slot
-    }
-
-    pub(crate) fn set_servers(&mut self, server: &Id, entries: Vec<ServerEntry>) {
-        if let Some(view) = self.views.get_mut(server) {
-            view.servers = entries.into_iter().map(|entry| (entry.id, entry)).collect();
+            view.servers = rows.into_iter().collect();
         }
     }
 
     /// Table C: the union of what the linked servers told, or the last known while there is none.
-    pub(crate) fn servers(&self) -> BTreeMap<Id, &ServerEntry> {
-        self.current_views().flat_map(|(_, view)| &view.servers).map(|(id, entry)| (*id, entry)).collect()
+    pub(crate) fn servers(&self) -> BTreeMap<Id, &ServerRow> {
+        self.current_views().flat_map(|view| &view.servers).map(|(id, row)| (*id, row)).collect()
     }
 
     /// Takes a part of E.
     ///
     /// # Errors
-    /// `Lost` if it does not continue what that server told before; nothing changed then.
-    pub(crate) fn apply(&mut self, now: Instant, server: &Id, part: DirectoryPart) -> Result<Vec<PeerNews>, Lost> {
+    /// Nothing changed then: as [`Replica::apply`].
+    pub(crate) fn apply(
+        &mut self,
+        now: Instant,
+        server: &Id,
+        update: Update<Id, PeerRow>,
+    ) -> Result<Vec<PeerNews>, Refused> {
         let Some(view) = self.views.get_mut(server) else { return Ok(Vec::new()) };
-        let max_peers = self.max_peers;
-        if part.more {
-            let held: usize = view.partial.iter().map(|part| part.set.len()).sum();
-            if held > max_peers {
-                view.partial.clear();
-                return Err(Lost);
-            }
-            view.partial.push(part);
-            return Ok(Vec::new());
-        }
-        let (epoch, from, to) = (part.epoch, part.from, part.to);
-        let mut set = Vec::new();
-        let mut removed = Vec::new();
-        for piece in std::mem::take(&mut view.partial).into_iter().chain([part]) {
-            if (piece.epoch, piece.from, piece.to) != (epoch, from, to) {
-                return Err(Lost);
-            }
-            set.extend(piece.set);
-            removed.extend(piece.removed);
-        }
-        let (changes, whole) = match from {
-            None => {
-                let replica = view.directory.get_or_insert_with(|| Replica::new(max_peers));
-                (replica.apply_snapshot(Snapshot { epoch, version: to, rows: set }).map_err(|_| Lost)?, true)
-            }
-            Some(from) => {
-                let replica = view.directory.as_mut().ok_or(Lost)?;
-                (replica.apply_delta(Delta { epoch, from, to, set, removed }).map_err(|_| Lost)?, false)
-            }
-        };
-        let Changes { added, removed, changed } = changes;
-        let mut touched: BTreeSet<Id> = added.into_iter().chain(removed).chain(changed).collect();
-        if let Some(stale) = self.stale.take() {
+        let whole = matches!(&update, Update::Snapshot(snapshot) if !snapshot.more);
+        let Changes { added, removed, changed } = view.directory.apply(update)?;
+        let gone = removed.into_iter().map(|(id, _)| id);
+        let mut touched: BTreeSet<Id> = added.into_iter().chain(gone).chain(changed).collect();
+        if whole && let Some(stale) = self.stale.take() {
             touched.extend(ids_of(&stale));
         }
         Ok(self.review(now, touched, whole))
+    }
+
+    /// The directory of a linked server.
+    pub(crate) fn directory(&self, server: &Id) -> Option<&Replica<Id, PeerRow>> {
+        self.views.get(server).map(|view| &view.directory)
     }
 
     /// Recomputes who is online among `touched`; with `grace` an absence counts only after a while.
@@ -197,16 +163,16 @@ impl PeerTables {
 
     /// The newest row of a peer over all servers' directories.
     pub(crate) fn row(&self, id: &Id) -> Option<&PeerRow> {
-        self.current_views().filter_map(|(_, view)| view.directory.as_ref()?.get(id)).max_by_key(|row| row.rank())
+        newest(self.current_views().filter_map(|view| view.directory.get(id)))
     }
 
-    /// The relays that reach a peer: each linked server that has it, and its slot there.
+    /// The relays that reach a node: each linked server that has it, and its slot there.
     pub(crate) fn relays(&self, id: &Id) -> Vec<(Id, Slot)> {
         let slot = |view: &View| match id.is_server() {
             true => view.servers.get(id)?.slot,
-            false => Some(view.directory.as_ref()?.get(id)?.slot),
+            false => Some(view.directory.get(id)?.slot),
         };
-        self.views.iter().filter(|(_, view)| view.slot.is_some()).filter_map(|(s, view)| Some((*s, slot(view)?))).collect()
+        self.views.iter().filter_map(|(server, view)| Some((*server, slot(view)?))).collect()
     }
 
     pub(crate) fn online(&self) -> &BTreeMap<Id, Name> {
@@ -218,11 +184,11 @@ impl PeerTables {
         self.seen.get(id).is_some_and(|at| now.saturating_duration_since(*at) < self.remember)
     }
 
-    fn current_views(&self) -> impl Iterator<Item = (Option<&Id>, &View)> {
-        self.views.iter().map(|(id, view)| (Some(id), view)).chain(self.stale.iter().map(|view| (None, view)))
+    fn current_views(&self) -> impl Iterator<Item = &View> {
+        self.views.values().chain(&self.stale)
     }
 }
 
 fn ids_of(view: &View) -> BTreeSet<Id> {
-    view.directory.iter().flat_map(|directory| directory.iter()).map(|(id, _)| *id).collect()
+    view.directory.rows().keys().copied().collect()
 }

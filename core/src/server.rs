@@ -6,16 +6,13 @@ use crate::{
     Config, Id, Incarnation, Name,
     path::PathKind,
     relay::Slot,
-    table::{LinkReport, LinkTable, NetworkInfo, PeerRow, Publisher, ServerRow},
-    wire::{Control, DirectoryPart, MAX_ROWS, ServerEntry},
+    table::{LinkKind, LinkReport, NetworkInfo, PART_BYTES, PeerRow, Publisher, Replica, ServerRow, Version},
+    wire::Control,
 };
 
-/// A server linked to this one.
-#[derive(Clone, Debug)]
-struct OtherServer {
-    row: ServerRow,
-    slot: Option<Slot>,
-}
+/// What a remote told does not fit what is known here: it is to tell all anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lost;
 
 /// The tables of a server.
 #[derive(Clone, Debug)]
@@ -24,9 +21,11 @@ pub(crate) struct ServerTables {
     row: ServerRow,
     directory: Publisher<Id, PeerRow>,
     /// The version of E that each client has; `None` before its first snapshot.
-    told: BTreeMap<Id, Option<u64>>,
-    links: LinkTable,
-    servers: BTreeMap<Id, OtherServer>,
+    told: BTreeMap<Id, Option<Version>>,
+    links: BTreeMap<Id, Replica<Id, LinkKind>>,
+    max_peers: usize,
+    /// The other servers linked to this one.
+    servers: BTreeMap<Id, ServerRow>,
 }
 
 impl ServerTables {
@@ -36,7 +35,8 @@ impl ServerTables {
             row,
             directory: Publisher::new(epoch, config.max_peers, config.directory_log),
             told: BTreeMap::new(),
-            links: LinkTable::new(config.max_peers),
+            links: BTreeMap::new(),
+            max_peers: config.max_peers,
             servers: BTreeMap::new(),
         }
     }
@@ -50,7 +50,7 @@ impl ServerTables {
         network: NetworkInfo,
         slot: Slot,
     ) -> bool {
-        let stored = self.directory.set(id, PeerRow { name, incarnation, network, slot });
+        let stored = self.directory.set(id, PeerRow { name, incarnation, network, slot }).is_ok();
         if stored {
             self.told.entry(id).or_insert(None);
         }
@@ -65,7 +65,7 @@ impl ServerTables {
     pub(crate) fn remove_client(&mut self, id: &Id) {
         self.directory.remove(id);
         self.told.remove(id);
-        self.links.forget(id);
+        self.links.remove(id);
     }
 
     /// The client's deltas did not fit.
@@ -75,37 +75,38 @@ impl ServerTables {
         }
     }
 
-    /// Takes a client's F.
-    pub(crate) fn report(&mut self, client: Id, report: LinkReport) {
-        self.links.apply(client, report, &self.directory);
-    }
-
-    /// Whether some client lacks the newest version of E.
-    pub(crate) fn is_behind(&self) -> bool {
-        let version = self.directory.version();
-        self.told.values().any(|told| *told != Some(version))
+    /// Takes a part of a client's F.
+    ///
+    /// # Errors
+    /// `Lost` if it does not fit what is known here.
+    pub(crate) fn report(&mut self, client: Id, report: LinkReport) -> Result<(), Lost> {
+        if self.directory.get(&client).is_none() {
+            return Ok(());
+        }
+        let update = report.resolve(&self.directory).map_err(|_| Lost)?;
+        let max_peers = self.max_peers;
+        let replica = self.links.entry(client).or_insert_with(|| Replica::new(max_peers));
+        replica.apply(update).map(drop).map_err(|_| Lost)
     }
 
     /// What each client lacks of E: a delta where the log reaches back, else a snapshot.
     pub(crate) fn updates(&mut self) -> Vec<(Id, Control)> {
         let version = self.directory.version();
-        let behind: Vec<(Id, Option<u64>)> =
-            self.told.iter().filter(|(_, told)| **told != Some(version)).map(|(id, told)| (*id, *told)).collect();
-        let mut by_version: BTreeMap<Option<u64>, Vec<Control>> = BTreeMap::new();
+        let mut by_version: BTreeMap<Option<Version>, Vec<Control>> = BTreeMap::new();
         let mut updates = Vec::new();
-        for (id, told) in behind {
-            let parts = by_version.entry(told).or_insert_with(|| directory_parts(&self.directory, told));
-            updates.extend(parts.iter().map(|part| (id, part.clone())));
-            self.told.insert(id, Some(version));
+        for (id, told) in self.told.iter_mut().filter(|(_, told)| **told != Some(version)) {
+            let parts = by_version.entry(*told).or_insert_with(|| {
+                self.directory.update_since(*told).parts(PART_BYTES).into_iter().map(Control::Directory).collect()
+            });
+            updates.extend(parts.iter().map(|part| (*id, part.clone())));
+            *told = Some(version);
         }
         updates
     }
 
     /// Another server is linked, or its row changed. Returns whether C changed.
-    pub(crate) fn set_server(&mut self, id: Id, row: ServerRow, slot: Option<Slot>) -> bool {
-        let changed = self.servers.get(&id).is_none_or(|known| known.row != row || known.slot != slot);
-        self.servers.insert(id, OtherServer { row, slot });
-        changed
+    pub(crate) fn set_server(&mut self, id: Id, row: ServerRow) -> bool {
+        self.servers.insert(id, row.clone()) != Some(row)
     }
 
     /// The link to another server is lost. Returns whether C changed.
@@ -123,49 +124,22 @@ impl ServerTables {
     }
 
     pub(crate) fn server(&self, id: &Id) -> Option<&ServerRow> {
-        self.servers.get(id).map(|server| &server.row)
+        self.servers.get(id)
     }
 
     /// C as told to others.
-    pub(crate) fn entries(&self) -> Vec<ServerEntry> {
-        let own = ServerEntry { id: self.own, row: self.row.clone(), slot: None };
-        let others =
-            self.servers.iter().map(|(id, server)| ServerEntry { id: *id, row: server.row.clone(), slot: server.slot });
-        [own].into_iter().chain(others).collect()
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (Id, &ServerRow)> {
+        [(self.own, &self.row)].into_iter().chain(self.servers.iter().map(|(id, row)| (*id, row)))
     }
 
     /// Table A.
     pub(crate) fn clients(&self) -> impl Iterator<Item = (&Id, &PeerRow)> {
-        self.directory.iter()
+        self.directory.rows().iter()
     }
 
     /// Table B.
     pub(crate) fn reported_links(&self) -> Vec<(Id, Id, PathKind)> {
-        self.links.iter().collect()
+        let rows = self.links.iter().flat_map(|(from, links)| links.rows().iter().map(|(to, kind)| (*from, *to, *kind)));
+        rows.map(|(from, to, kind)| (from, to, kind.into())).collect()
     }
 }
-
-/// E for a client that has version `told` of it, cut into messages of at most [`MAX_ROWS`] rows.
-fn directory_parts(directory: &Publisher<Id, PeerRow>, told: Option<u64>) -> Vec<Control> {
-    let epoch = directory.epoch();
-    let (from, to, set, removed) = match told.and_then(|version| directory.delta_since(version)) {
-        Some(delta) => (Some(delta.from), delta.to, delta.set, delta.removed),
-        None => {
-            let snapshot = directory.snapshot();
-            (None, snapshot.version, snapshot.rows, Vec::new())
-        }
-    };
-    let count = set.len().max(removed.len()).div_ceil(PART_ROWS).max(1);
-    let piece = |part: usize| DirectoryPart {
-        epoch,
-        from,
-        to,
-        more: part + 1 < count,
-        set: set.iter().skip(part * PART_ROWS).take(PART_ROWS).cloned().collect(),
-        removed: removed.iter().skip(part * PART_ROWS).take(PART_ROWS).copied().collect(),
-    };
-    (0..count).map(piece).map(Control::Directory).collect()
-}
-
-/// Rows may have many addresses: this many always fit a control message.
-const PART_ROWS: usize = MAX_ROWS / 16;

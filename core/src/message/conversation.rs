@@ -39,6 +39,17 @@ impl Conversation {
         self.outbox.send(now, message)
     }
 
+    /// Whether a message of `len` bytes would be taken now. If not, [`ConversationEvent::Unblocked`] follows when there is
+    /// room.
+    pub fn has_room(&mut self, len: usize) -> bool {
+        self.outbox.has_room(len)
+    }
+
+    /// Whether a message of ours waits for its outcome.
+    pub fn has_unfinished(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// A link came. Its streams are fresh; what was left of another one is void.
     pub fn attach(&mut self, now: Instant) {
         self.detach(now);

@@ -83,11 +83,7 @@ impl Outbox {
             self.ledger.events.push_back(ConversationEvent::Outcome { tag, outcome });
             return Ok(());
         }
-        if self.ledger.messages > 0
-            && (self.ledger.messages >= self.max_messages
-                || self.ledger.bytes.saturating_add(data.len()) > self.max_bytes)
-        {
-            self.ledger.blocked = self.ledger.blocked.max(Some(data.len()));
+        if !self.has_room(data.len()) {
             return Err(Full);
         }
         let Some(lane) = self.lanes.get_mut(usize::from(lane)) else { return Ok(()) };
@@ -95,6 +91,16 @@ impl Outbox {
         self.ledger.bytes = self.ledger.bytes.saturating_add(data.len());
         lane.push(Queued { tag, expires, kind, data });
         Ok(())
+    }
+
+    /// Whether a message of `len` bytes fits; if not, its want is noted for `Unblocked`.
+    pub(super) fn has_room(&mut self, len: usize) -> bool {
+        let Ledger { messages, bytes, .. } = self.ledger;
+        let fits = messages == 0 || (messages < self.max_messages && bytes.saturating_add(len) <= self.max_bytes);
+        if !fits {
+            self.ledger.blocked = self.ledger.blocked.max(Some(len));
+        }
+        fits
     }
 
     pub(super) fn poll_event(&mut self) -> Option<ConversationEvent> {

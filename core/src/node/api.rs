@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-pub use crate::path::PathKind;
+pub use crate::{message::Outcome, path::PathKind};
 use crate::{Id, Identity, Incarnation, Name, NetworkKey, Reason, Role, ServerKey};
 
 /// All that a node is given at its start; it takes nothing from anywhere else.
@@ -181,17 +181,6 @@ impl SendOptions {
         self.ttl = Some(ttl);
         self
     }
-}
-
-/// What became of a message at one destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Handed to the receiving application: the only certain one.
-    Delivered,
-    /// Not delivered; with [`Reason::UnknownOutcome`] it may have been handed over, once.
-    Failed(Reason),
-    /// The time to live ran out; it may have been handed over, once.
-    Expired,
 }
 
 /// News for the application.

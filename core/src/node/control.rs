@@ -6,8 +6,9 @@ use super::{Event, Node, roles::RoleState};
 use crate::{
     Id,
     link::LinkToken,
-    peer::Lost,
-    wire::{CloseCode, Control, ServerEntry},
+    server::Lost,
+    table::{Refused, ServerRow},
+    wire::{CloseCode, Control},
 };
 
 impl Node {
@@ -16,6 +17,8 @@ impl Node {
             Control::Session(message) => {
                 let result = self.conversation(now, id).handle_control(now, message);
                 self.unwritten.insert(id);
+                // the session may be settled now, and lanes that waited for that can be read
+                self.read_on(now, id);
                 if let Err(violation) = result {
                     self.broken(now, token, violation);
                 }
@@ -23,7 +26,7 @@ impl Node {
             Control::Goodbye => self.close(now, token, CloseCode::Goodbye),
             Control::Duplicate(addresses) => {
                 let own = self.id();
-                self.event(Event::DuplicateIdentity { id: own, addresses });
+                self.event(Event::DuplicateIdentity { id: own, addresses: addresses.into_vec() });
             }
             message if id.is_server() => self.on_server_control(now, token, id, message),
             message => self.on_client_control(now, token, id, message),
@@ -39,16 +42,15 @@ impl Node {
                 }
             }
             (_, Control::Slot(slot)) => self.on_own_slot(now, id, slot),
-            (_, Control::Servers(entries)) => self.on_servers(now, token, id, entries),
-            (RoleState::Peer(tables), Control::Directory(part)) => {
-                let sound = part.set.iter().all(|(_, row)| row.network.check(self.config.max_addresses).is_ok());
-                if !sound {
-                    return self.violation(now, token);
-                }
-                match tables.apply(now, &id, part) {
-                    Ok(news) => self.take_news(now, news),
-                    Err(Lost) => self.tell(now, id, &Control::DirectoryLost),
-                }
+            (_, Control::Servers(rows)) => self.on_servers(now, token, id, rows.into_vec()),
+            (RoleState::Peer(tables), Control::Directory(update)) => match tables.apply(now, &id, update) {
+                Ok(news) => self.take_news(now, news),
+                Err(Refused::Gap) => self.tell(now, id, &Control::DirectoryLost),
+                Err(Refused::TooManyRows { .. } | Refused::Inconsistent) => self.violation(now, token),
+            },
+            (RoleState::Peer(_), Control::LinksLost) => {
+                self.reports.lost(&id);
+                self.report_links(now);
             }
             _ => self.violation(now, token),
         }
@@ -59,14 +61,15 @@ impl Node {
         let RoleState::Server(tables) = &mut self.role else { return self.violation(now, token) };
         match message {
             Control::Network(network) => {
-                if network.check(self.config.max_addresses).is_err() {
-                    return self.violation(now, token);
-                }
                 let Some(row) = tables.client(&id).cloned() else { return };
                 tables.set_client(id, row.name, row.incarnation, network, row.slot);
                 self.directory_changed(now);
             }
-            Control::Links(report) => tables.report(id, report),
+            Control::Links(report) => {
+                if let Err(Lost) = tables.report(id, report) {
+                    self.tell(now, id, &Control::LinksLost);
+                }
+            }
             Control::DirectoryLost => {
                 tables.directory_lost(&id);
                 self.directory_changed(now);
@@ -75,25 +78,22 @@ impl Node {
         }
     }
 
-    fn on_servers(&mut self, now: Instant, token: LinkToken, from: Id, entries: Vec<ServerEntry>) {
-        let max = self.config.max_addresses;
-        let sound = |entry: &ServerEntry| entry.id.is_server() && entry.row.addresses.len() <= max;
-        if entries.len() > self.config.max_servers || !entries.iter().all(sound) {
+    fn on_servers(&mut self, now: Instant, token: LinkToken, from: Id, rows: Vec<(Id, ServerRow)>) {
+        if !rows.iter().all(|(id, _)| id.is_server()) {
             return self.violation(now, token);
         }
-        for entry in &entries {
-            self.remember_server(entry.id, &entry.row.name, &entry.row.addresses);
+        for (id, row) in &rows {
+            self.remember_server(*id, &row.name, &row.addresses);
         }
-        let ids: Vec<Id> = entries.iter().map(|entry| entry.id).collect();
+        let ids: Vec<Id> = rows.iter().map(|(id, _)| *id).collect();
         match &mut self.role {
-            RoleState::Peer(tables) => tables.set_servers(&from, entries),
+            RoleState::Peer(tables) => tables.set_servers(&from, rows),
             RoleState::Server(tables) => {
                 // only its own row: what it says of others is a hint to dial them
-                if let Some(own) = entries.into_iter().find(|entry| entry.id == from)
-                    && let Some(slot) = self.slots.get(&from)
-                    && tables.server(&from).is_some_and(|known| known.addresses != own.row.addresses)
-                {
-                    tables.set_server(from, own.row, Some(*slot));
+                let own = rows.into_iter().find(|(id, _)| *id == from);
+                if let (Some((_, row)), Some(known)) = (own, tables.server(&from)) {
+                    let slot = known.slot;
+                    tables.set_server(from, ServerRow { slot, ..row });
                 }
             }
         }

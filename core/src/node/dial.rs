@@ -47,7 +47,7 @@ impl Node {
     }
 
     fn has_traffic(&self, id: &Id) -> bool {
-        self.remotes.get(id).and_then(|remote| remote.conversation.as_ref()).is_some_and(|c| c.has_unacknowledged())
+        self.remotes.get(id).and_then(|remote| remote.conversation.as_ref()).is_some_and(|c| c.has_unfinished())
     }
 
     /// Dials `id` if it is wanted, not linked, not being dialled, and not to be waited for.
@@ -97,14 +97,14 @@ impl Node {
                 addresses.extend(tables.server(id).iter().flat_map(|row| row.addresses.iter()));
             }
             RoleState::Peer(tables) => {
-                let linked = |server: &Id| self.relays.contains_key(server);
+                let linked = |server: &Id| self.relays.get(server).is_some_and(|relay| relay.own_slot.is_some());
                 let relays = tables.relays(id).into_iter().filter(|(server, _)| server != id && linked(server));
                 // a relayed link may carry one more relay packet, not two: only servers are reached through servers
                 let direct = |server: &Id| self.route_of(server).is_some_and(|route| route.via().is_none());
                 let usable = relays.filter(|(server, _)| !id.is_server() || direct(server));
                 routes.extend(usable.map(|(server, slot)| (Route::Relay { server, slot }, PathKind::Relayed)));
                 if id.is_server() {
-                    addresses.extend(tables.servers().get(id).iter().flat_map(|entry| entry.row.addresses.iter()));
+                    addresses.extend(tables.servers().get(id).iter().flat_map(|row| row.addresses.iter()));
                 } else if let Some(row) = tables.row(id)
                     && !self.relay_only
                     && !row.network.relay_only
@@ -139,7 +139,7 @@ impl Node {
             return None;
         }
         let (token, seed) = self.links.fresh();
-        let first_id = noise::first_id(&self.env.handshake.network_key, self.rng.bytes(), expected);
+        let first_id = noise::first_id(&self.env.handshake.network_key(), self.rng.bytes(), expected);
         let relayed = routes.iter().map(|(route, _)| *route).filter(|route| route.via().is_some()).collect();
         let link = Link::dial(&self.env, now, token, seed, expected, first_id, routes);
         let dial = self.links.next_dial();

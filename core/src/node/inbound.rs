@@ -12,17 +12,15 @@ use super::{Datagram, Node, Route, links::{Entry, Origin}, roles::RoleState};
 use crate::{
     Config,
     link::{Link, LinkToken},
-    noise::{self, FIRST_ID_LEN, FirstId, QUIC_VERSION},
+    noise::{self, Admitted, FIRST_ID_LEN, FirstId},
     path::PathKind,
-    relay::Verdict,
+    relay::{PacketClass, Slot, Verdict},
 };
 
-/// Set in every QUIC packet (RFC 9000 section 17), clear in everything else.
-const FIXED_BIT: u8 = 0x40;
-/// With the fixed bit: a long header. Without it: a path probe.
-const LONG_BIT: u8 = 0x80;
-/// The length of our connection ids.
+/// The length of our connection ids, and of the address in a probe.
 const LOCAL_ID_LEN: usize = 8;
+/// Set in long headers (RFC 9000 section 17.2).
+const LONG_HEADER: u8 = 0x80;
 /// A relay packet carries a probe, a QUIC packet, or one more relay packet: nothing deeper.
 const MAX_DEPTH: u8 = 2;
 
@@ -63,48 +61,6 @@ fn source_prefix(route: &Route) -> Vec<u8> {
     }
 }
 
-/// Where a datagram says it belongs.
-enum Header<'a> {
-    Short([u8; LOCAL_ID_LEN]),
-    First(&'a [u8; FIRST_ID_LEN]),
-    Unknown,
-}
-
-/// Passes only what belongs to this protocol: our version, Initial without token and Handshake, ids of our lengths.
-fn header(bytes: &[u8]) -> Header<'_> {
-    let Some((&first, rest)) = bytes.split_first() else { return Header::Unknown };
-    if first & LONG_BIT == 0 {
-        return rest.first_chunk().map_or(Header::Unknown, |id| Header::Short(*id));
-    }
-    let Some((version, rest)) = rest.split_first_chunk::<4>() else { return Header::Unknown };
-    let initial = first & 0x30 == 0x00;
-    let handshake = first & 0x30 == 0x20;
-    if *version != QUIC_VERSION.to_be_bytes() || !(initial || handshake) {
-        return Header::Unknown;
-    }
-    let Some((&id_len, rest)) = rest.split_first() else { return Header::Unknown };
-    let Some((id, rest)) = rest.split_at_checked(usize::from(id_len)) else { return Header::Unknown };
-    if initial && !has_no_token(rest) {
-        return Header::Unknown;
-    }
-    if let Ok(id) = <&[u8; LOCAL_ID_LEN]>::try_from(id) {
-        Header::Short(*id)
-    } else if let Ok(id) = <&[u8; FIRST_ID_LEN]>::try_from(id)
-        && initial
-    {
-        Header::First(id)
-    } else {
-        Header::Unknown
-    }
-}
-
-/// After the destination id of an Initial: the source id of our length, then a token length of zero.
-fn has_no_token(rest: &[u8]) -> bool {
-    rest.split_first().is_some_and(|(&len, rest)| {
-        usize::from(len) == LOCAL_ID_LEN && rest.get(LOCAL_ID_LEN) == Some(&0)
-    })
-}
-
 fn token_of(id: &[u8; LOCAL_ID_LEN]) -> LinkToken {
     let [a, b, c, d, ..] = *id;
     LinkToken(u32::from_be_bytes([a, b, c, d]))
@@ -131,14 +87,11 @@ impl Node {
         depth: u8,
     ) {
         let Some(&first) = data.first() else { return };
-        if first & FIXED_BIT != 0 {
-            self.receive_quic(now, route, local_ip, ecn, data);
-        } else if first & LONG_BIT != 0 {
-            self.receive_probe(now, route, local_ip, &data);
-        } else if depth < MAX_DEPTH {
-            self.receive_relay(now, route, data, depth);
-        } else {
-            self.count("dropped: nested too deep");
+        match PacketClass::of(first) {
+            PacketClass::Quic => self.receive_quic(now, route, local_ip, ecn, data),
+            PacketClass::Probe => self.receive_probe(now, route, local_ip, &data),
+            PacketClass::Relay if depth < MAX_DEPTH => self.receive_relay(now, route, data, depth),
+            PacketClass::Relay => self.count("dropped: nested too deep"),
         }
     }
 
@@ -147,16 +100,22 @@ impl Node {
     }
 
     fn receive_quic(&mut self, now: Instant, route: Route, local_ip: Option<IpAddr>, ecn: u8, data: BytesMut) {
-        let token = match header(&data) {
-            Header::Short(id) => token_of(&id),
-            Header::First(id) => match self.links.by_first_id(id) {
+        let id = match noise::admit(&data) {
+            Some(Admitted::Short { rest }) => rest,
+            Some(Admitted::Initial { destination } | Admitted::Handshake { destination }) => destination,
+            None => return self.count("dropped: not of this protocol"),
+        };
+        let token = if let Ok(first_id) = <[u8; FIRST_ID_LEN]>::try_from(id)
+            && data.first().is_some_and(|first| first & LONG_HEADER != 0)
+        {
+            match self.links.by_first_id(&first_id) {
                 Some(token) => token,
-                None => {
-                    let id = *id;
-                    return self.receive_first(now, route, local_ip, ecn, data, id);
-                }
-            },
-            Header::Unknown => return self.count("dropped: not of this protocol"),
+                None => return self.receive_first(now, route, local_ip, ecn, data, first_id),
+            }
+        } else if let Some(id) = id.first_chunk() {
+            token_of(id)
+        } else {
+            return self.count("dropped: not of this protocol");
         };
         let kind = self.kind(&route);
         let allowed = self.may_use(token, &route);
@@ -195,7 +154,7 @@ impl Node {
         first_id: [u8; FIRST_ID_LEN],
     ) {
         let own = self.id();
-        let Some((kind, nonce)) = noise::check_first_id(&self.env.handshake.network_key, &first_id, own) else {
+        let Some((kind, nonce)) = noise::check_first_id(self.env.handshake.network_key(), &first_id, own) else {
             return self.count("dropped: stranger");
         };
         if kind == FirstId::Unnamed && !own.is_server() {
@@ -259,32 +218,26 @@ impl Node {
     fn receive_relay(&mut self, now: Instant, route: Route, mut data: BytesMut, depth: u8) {
         if let Some(server) = self.relay_sources.get(&route).copied()
             && let Some(relay) = self.relays.get_mut(&server)
-            && let Ok(opened) = relay.open(&data)
+            && let Ok(opened) = relay.link.open(&data)
         {
-            if opened.is_note() {
-                return self.count("relay: told of a stale slot or a quota");
+            if opened.src == Slot::SERVER {
+                return self.count("relay: told of a stale slot");
             }
-            let slot = opened.src;
-            let payload = data.split_off(data.len() - opened.payload_len());
-            return self.receive_one(now, Route::Relay { server, slot }, None, 0, payload, depth + 1);
+            let payload = data.split_off(opened.payload.start.min(data.len()));
+            return self.receive_one(now, Route::Relay { server, slot: opened.src }, None, 0, payload, depth + 1);
         }
-        let RoleState::Server(_) = self.role else { return self.count("dropped: relay packet not authentic") };
-        self.forward(now, route, data, depth);
-    }
-
-    fn forward(&mut self, now: Instant, route: Route, mut data: BytesMut, depth: u8) {
-        match self.forwarder.receive(now, &mut data) {
-            Verdict::Forward { to } => {
+        if !self.id().is_server() {
+            return self.count("dropped: relay packet not authentic");
+        }
+        match self.forwarder.receive(now, route, &mut data) {
+            Verdict::Forward { to, route, .. } => {
                 self.count("relayed");
-                if let Some(route) = self.links.get(to).and_then(|entry| entry.link.route()) {
-                    self.queue(route, data, None, 0, Some(to));
-                }
+                self.queue(route, data, None, 0, Some(to));
             }
-            Verdict::Tell { packet } => self.queue(route, packet, None, 0),
-            Verdict::Local { from, payload } => {
-                let _ = (from, payload, depth);
+            Verdict::Tell { to, route, packet } => {
+                self.queue(route, BytesMut::from(packet.as_slice()), None, 0, Some(to));
             }
-            Verdict::Drop(_) => self.count("dropped: relay packet"),
+            Verdict::Local { .. } | Verdict::Drop(_) => self.count("dropped: relay packet"),
         }
     }
 }

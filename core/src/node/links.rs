@@ -13,6 +13,7 @@ use crate::{
     Id,
     link::{Link, LinkEvent, LinkToken, LostReason},
     rng::Rng,
+    table::Bounded,
     wire::{CloseCode, Control, Hello},
 };
 
@@ -297,7 +298,7 @@ impl Node {
             (Phase::Greeting, Control::Hello(hello)) => self.on_hello(now, token, id, hello),
             (Phase::Greeting, Control::Duplicate(addresses)) => {
                 let own = self.id();
-                self.event(Event::DuplicateIdentity { id: own, addresses });
+                self.event(Event::DuplicateIdentity { id: own, addresses: addresses.into_vec() });
             }
             (Phase::Challenging, message) if entry.parked.len() < MAX_PARKED => entry.parked.push(message),
             (Phase::Admitted, Control::Hello(_)) | (Phase::Greeting | Phase::Challenging, _) => {
@@ -357,9 +358,6 @@ impl Node {
         if both_servers && !self.is_proven_server(token, id, hello) {
             return Err(CloseCode::BadServerKey);
         }
-        if hello.network.check(self.config.max_addresses).is_err() {
-            return Err(CloseCode::Violation);
-        }
         match (self.cluster, hello.cluster) {
             (Some(own), Some(theirs)) if own != theirs => Err(CloseCode::ForeignCluster),
             (None, None) if self.id().is_server() || id.is_server() => Err(CloseCode::NotAdmitted),
@@ -396,8 +394,9 @@ impl Node {
         let old_address = old.link.route().and_then(|route| route.address());
         let addresses: Vec<SocketAddr> = [old_address, new_address].into_iter().flatten().collect();
         self.count("duplicate identity");
-        self.tell_link(now, token, &Control::Duplicate(addresses.clone()));
-        self.tell_link(now, newcomer, &Control::Duplicate(addresses.clone()));
+        let told = Control::Duplicate(Bounded::first(addresses.iter().copied()));
+        self.tell_link(now, token, &told);
+        self.tell_link(now, newcomer, &told);
         self.close(now, newcomer, CloseCode::DuplicateIdentity);
         self.event(Event::DuplicateIdentity { id, addresses });
     }
@@ -449,6 +448,7 @@ impl Node {
     fn unlink(&mut self, now: Instant, token: LinkToken, id: Id) {
         let Some(remote) = self.remotes.get_mut(&id).filter(|remote| remote.current == Some(token)) else { return };
         remote.current = None;
+        remote.idle_since = Some(now);
         remote.unwritten.clear();
         remote.unread.clear();
         if let Some(conversation) = &mut remote.conversation {

@@ -11,7 +11,7 @@ use super::{Event, Node, Outcome, Receipt, ReplyToken, RequestId, SendId, SendOp
 use crate::{
     CommandError, Config, Id, Reason,
     link::LinkToken,
-    message::{ConversationEvent, Kind, Outgoing, Requests},
+    message::{ConversationEvent, Kind, Outgoing, Requests, RequestsFull},
 };
 
 /// Marks the tags of requests among those of messages.
@@ -41,7 +41,7 @@ impl Messages {
             next: 0,
             receipts: BTreeMap::new(),
             replies: BTreeMap::new(),
-            requests: Requests::new(config.max_requests),
+            requests: Requests::new(config),
             max_replies: config.max_requests,
         }
     }
@@ -72,13 +72,11 @@ impl Node {
         if to.is_empty() || distinct.len() != to.len() {
             return Err(CommandError::BadDestinations);
         }
-        let full = to.iter().find(|id| {
-            self.reachable(now, id).is_ok()
-                && self.remotes.get(id).and_then(|remote| remote.conversation.as_ref()).is_some_and(|c| !c.has_room(data.len()))
-        });
-        if let Some(id) = full.copied() {
-            self.conversation(now, id).want_room();
-            return Err(CommandError::Blocked { to: id, data });
+        for id in to {
+            let conversation = self.remotes.get_mut(id).and_then(|remote| remote.conversation.as_mut());
+            if conversation.is_some_and(|conversation| !conversation.has_room(data.len())) {
+                return Err(CommandError::Blocked { to: *id, data });
+            }
         }
         let send = SendId(self.messages.number());
         let expires = now + options.ttl.unwrap_or(self.config.message_ttl);
@@ -179,21 +177,26 @@ impl Node {
         if to == self.id() {
             return Err(CommandError::BadDestinations);
         }
-        let request = RequestId(self.messages.number());
         let expires = now + timeout.unwrap_or(self.config.request_timeout);
-        if let Err(reason) = self.reachable(now, &to) {
+        let reachable = self.reachable(now, &to);
+        if reachable.is_ok() && !self.conversation(now, to).has_room(data.len()) {
+            return Err(CommandError::Blocked { to, data });
+        }
+        let rid = match self.messages.requests.insert(to, expires) {
+            Ok(rid) => rid,
+            Err(RequestsFull) => return Err(CommandError::Failed(Reason::Full)),
+        };
+        let request = RequestId(rid);
+        if let Err(reason) = reachable {
+            self.messages.requests.remove(rid);
             self.event(Event::Reply { request, from: to, result: Err(reason) });
             return Ok(request);
         }
-        if !self.messages.requests.has_room() {
-            return Err(CommandError::Blocked { to, data });
-        }
-        let kind = Kind::Request { rid: request.0 };
-        let outgoing = Outgoing { lane: 0, kind, data: data.clone(), expires, tag: REQUEST | request.0 };
+        let outgoing = Outgoing { lane: 0, kind: Kind::Request { rid }, data, expires, tag: REQUEST | rid };
         if self.conversation(now, to).send(now, outgoing).is_err() {
-            return Err(CommandError::Blocked { to, data });
+            self.messages.requests.remove(rid);
+            return Err(CommandError::Failed(Reason::Full));
         }
-        self.messages.requests.insert(request.0, to, expires);
         self.timers.set(Timer::Requests, self.messages.requests.deadline());
         self.unwritten.insert(to);
         self.hurry(now, to);
@@ -222,7 +225,7 @@ impl Node {
         self.check_message(data.len(), 0)?;
         let (to, rid) = *self.messages.replies.get(&token).ok_or(CommandError::Gone)?;
         let expires = now + self.config.message_ttl;
-        let kind = Kind::Reply { rid, ok: result.is_ok() };
+        let kind = Kind::Reply { rid, result: result.map(drop) };
         let outgoing = Outgoing { lane: 0, kind, data: data.clone(), expires, tag: REPLY };
         if self.conversation(now, to).send(now, outgoing).is_err() {
             return Err(CommandError::Blocked { to, data });
@@ -292,11 +295,11 @@ impl Node {
                 }
                 self.event(Event::Request { from, name, data, token, receipt });
             }
-            Kind::Reply { rid, ok } => {
+            Kind::Reply { rid, result } => {
                 self.handed(now, receipt);
-                if self.messages.requests.take(rid, &from) {
+                if self.messages.requests.reply(from, rid) {
                     self.timers.set(Timer::Requests, self.messages.requests.deadline());
-                    let result = if ok { Ok(data) } else { Err(Reason::Refused) };
+                    let result = result.map(|()| data);
                     self.event(Event::Reply { request: RequestId(rid), from, result });
                 }
             }
@@ -316,7 +319,7 @@ impl Node {
             Outcome::Failed(reason) => reason,
             Outcome::Expired => Reason::Timeout,
         };
-        if self.messages.requests.take(rid, &to) {
+        if self.messages.requests.remove(rid).is_some() {
             self.timers.set(Timer::Requests, self.messages.requests.deadline());
             self.event(Event::Reply { request: RequestId(rid), from: to, result: Err(reason) });
         }

@@ -10,6 +10,7 @@ mod outbound;
 mod own;
 mod persist;
 mod remote;
+mod reports;
 mod roles;
 mod route;
 mod status;
@@ -22,12 +23,13 @@ use std::{
 };
 
 pub use api::*;
-use links::{Links, Phase};
+use links::Links;
 use messages::Messages;
 use outbound::Outgoing;
 use own::OwnNetwork;
 use persist::Saved;
 use remote::Remote;
+use reports::LinkReports;
 use roles::RoleState;
 use route::Route;
 use streams::StreamTable;
@@ -37,7 +39,7 @@ use crate::{
     deadline::Deadlines,
     link::{LinkEnv, LinkToken},
     noise::{Handshake, NonceFilter},
-    relay::RelayLink,
+    relay::{Forwarder, RelayLink, Slot},
     rng::Rng,
 };
 
@@ -62,11 +64,17 @@ pub struct Node {
     remotes: BTreeMap<Id, Remote>,
     role: RoleState,
     /// How this node uses other servers as relays: keys and own slot.
-    relays: BTreeMap<Id, RelayLink>,
+    relays: BTreeMap<Id, Relay>,
+    /// How others use this server as a relay.
+    forwarder: Forwarder<LinkToken, Route>,
+    slots: BTreeMap<Id, Slot>,
     /// From where a server's relayed packets may come: routes on which that server has proven itself.
     relay_sources: BTreeMap<Route, Id>,
     messages: Messages,
     streams: StreamTable,
+    reports: LinkReports,
+    /// Whether the application was told that this node is suspended.
+    suspended_told: bool,
     timers: Deadlines<Timer>,
     /// Links whose events and deadlines are to be looked at.
     dirty: BTreeSet<LinkToken>,
@@ -78,6 +86,12 @@ pub struct Node {
     outputs: VecDeque<Output>,
     counters: BTreeMap<&'static str, u64>,
     stopping: Option<Stopping>,
+}
+
+/// A server used as a relay.
+struct Relay {
+    link: RelayLink,
+    own_slot: Option<Slot>,
 }
 
 /// What a deadline of the node is for.
@@ -153,7 +167,7 @@ impl Node {
         let config = Arc::new(config);
         let handshake = Handshake::new(start.identity.clone(), start.network_key.clone(), config.ciphers.clone());
         let env = Arc::new(LinkEnv { config: Arc::clone(&config), handshake: Arc::new(handshake) });
-        let network = OwnNetwork::new(start.network, start.relay_only, config.max_addresses);
+        let network = OwnNetwork::new(start.network, start.relay_only);
         let role = RoleState::new(id, &start.name, start.incarnation, &network, &config);
         let mut node = Self {
             identity: start.identity,
@@ -172,9 +186,13 @@ impl Node {
             remotes: BTreeMap::new(),
             role,
             relays: BTreeMap::new(),
+            forwarder: Forwarder::new(config.slot_rest, config.max_peers),
+            slots: BTreeMap::new(),
             relay_sources: BTreeMap::new(),
             messages: Messages::new(&config),
             streams: StreamTable::default(),
+            reports: LinkReports::new(start.incarnation, config.max_links, config.directory_log),
+            suspended_told: false,
             timers: Deadlines::default(),
             dirty: BTreeSet::new(),
             unwritten: BTreeSet::new(),

@@ -95,12 +95,12 @@ impl Node {
         for _ in 0..=2 {
             let Route::Relay { server, slot } = to.route else { return Some(to) };
             let outer = self.route_of(&server)?;
-            let own_slot = self.own_slot(&server)?;
             let relay = self.relays.get_mut(&server)?;
+            let own_slot = relay.own_slot?;
             let plain = buf.split_off(start);
             let size = to.segment_size.unwrap_or(plain.len()).max(1);
             for packet in plain.chunks(size) {
-                relay.seal(own_slot, slot, packet, buf);
+                relay.link.seal(own_slot, slot, packet, buf);
             }
             to = Resolved {
                 route: outer,

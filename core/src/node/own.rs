@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{LocalNetwork, SocketId};
-use crate::{Id, table::NetworkInfo};
+use crate::{
+    Id,
+    table::{Addresses, NetworkInfo},
+};
 
 /// The sources of the own network info: the machine's sockets and interfaces, and what servers see.
 #[derive(Clone, Debug)]
@@ -14,14 +17,13 @@ pub(super) struct OwnNetwork {
     local: LocalNetwork,
     seen: BTreeMap<Id, SocketAddr>,
     relay_only: bool,
-    max_addresses: usize,
     info: NetworkInfo,
 }
 
 impl OwnNetwork {
-    pub(super) fn new(local: LocalNetwork, relay_only: bool, max_addresses: usize) -> Self {
+    pub(super) fn new(local: LocalNetwork, relay_only: bool) -> Self {
         let mut own =
-            Self { local, seen: BTreeMap::new(), relay_only, max_addresses, info: NetworkInfo::default() };
+            Self { local, seen: BTreeMap::new(), relay_only, info: NetworkInfo::default() };
         own.refresh();
         own
     }
@@ -78,9 +80,7 @@ impl OwnNetwork {
         for address in self.seen.values() {
             push_new(&mut public, *address);
         }
-        for list in [&mut public, &mut private, &mut listen] {
-            list.truncate(self.max_addresses);
-        }
+        let [public, private, listen] = [public, private, listen].map(Addresses::first);
         let changed = (&public, &private, &listen) != (&self.info.public, &self.info.private, &self.info.listen);
         if changed || self.info.version == 0 {
             let version = self.info.version.saturating_add(1);
@@ -152,9 +152,9 @@ mod tests {
 
     fn info(public: &[&str], private: &[&str], listen: &[&str]) -> NetworkInfo {
         NetworkInfo {
-            public: addresses(public),
-            private: addresses(private),
-            listen: addresses(listen),
+            public: Addresses::first(addresses(public)),
+            private: Addresses::first(addresses(private)),
+            listen: Addresses::first(addresses(listen)),
             ..NetworkInfo::default()
         }
     }
@@ -184,8 +184,8 @@ mod tests {
             interfaces: vec!["192.0.2.1".parse().unwrap(), "169.254.1.1".parse().unwrap()],
             advertised: Vec::new(),
         };
-        let mut own = OwnNetwork::new(local.clone(), false, 32);
-        assert_eq!(own.info().private, addresses(&["192.0.2.1:7000"]));
+        let mut own = OwnNetwork::new(local.clone(), false);
+        assert_eq!(own.info().private.to_vec(), addresses(&["192.0.2.1:7000"]));
         let version = own.info().version;
         assert!(!own.set_local(local));
         assert_eq!(own.info().version, version);
@@ -193,6 +193,6 @@ mod tests {
         assert!(own.set_seen(server, "198.51.100.1:7000".parse().unwrap()));
         assert_eq!(own.info().version, version + 1);
         assert!(own.forget(&server));
-        assert_eq!(own.info().public, []);
+        assert!(own.info().public.is_empty());
     }
 }

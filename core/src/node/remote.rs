@@ -39,6 +39,8 @@ pub(super) struct Remote {
     pub(super) attempt: u32,
     pub(super) refusal: Option<CloseCode>,
     pub(super) conversation: Option<Conversation>,
+    /// When the last link ended.
+    pub(super) idle_since: Option<Instant>,
     /// Pieces that the link had no room for, by lane.
     pub(super) unwritten: BTreeMap<u8, Bytes>,
     /// Lanes with more to read than the application has taken.
@@ -169,7 +171,7 @@ impl Node {
             .remotes
             .iter()
             .filter(|(_, remote)| idle(remote))
-            .min_by_key(|(_, remote)| remote.conversation.as_ref().map(Conversation::last_active))
+            .min_by_key(|(_, remote)| remote.idle_since)
             .map(|(id, _)| *id);
         let Some(id) = oldest else { return };
         if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {

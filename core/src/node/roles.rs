@@ -1,16 +1,16 @@
 //! The two roles' workflows joined to the links: what is told to whom when a link comes, changes or goes.
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
-use super::{Event, LocalNetwork, Node, Route, Timer, own::OwnNetwork};
+use super::{Event, LocalNetwork, Node, Relay, Route, Timer, own::OwnNetwork};
 use crate::{
     Config, Id, Incarnation, Name,
     link::LinkToken,
     path::PathKind,
     peer::{PeerNews, PeerTables},
-    relay::{RelayKeys, RelayLink},
+    relay::{RelayKeys, RelayLink, Slot},
     server::ServerTables,
-    table::ServerRow,
+    table::{Bounded, ServerRow},
     wire::{Control, Hello, MAX_CONTROL},
 };
 
@@ -34,9 +34,15 @@ impl RoleState {
 
 fn server_row(name: &Name, incarnation: Incarnation, network: &OwnNetwork) -> ServerRow {
     let info = network.info();
-    let mut addresses = info.listen.clone();
-    addresses.extend(&info.private);
-    ServerRow { name: name.clone(), incarnation, addresses }
+    let addresses = info.listen.iter().chain(&info.private).copied();
+    ServerRow {
+        name: name.clone(),
+        incarnation,
+        version: info.version,
+        addresses: Bounded::first(addresses),
+        joined_ms: 0,
+        slot: None,
+    }
 }
 
 impl Node {
@@ -81,7 +87,7 @@ impl Node {
             RoleState::Server(_) => self.server_linked(now, token, id, hello),
             RoleState::Peer(tables) if id.is_server() => {
                 tables.server_linked(id);
-                self.links_told.remove(&id);
+                self.reports.forget(&id);
                 self.report_links(now);
             }
             RoleState::Peer(_) => self.report_links(now),
@@ -91,42 +97,56 @@ impl Node {
 
     /// The keys to send through that server, once its slot for this node is known.
     fn use_as_relay(&mut self, token: LinkToken, server: Id) {
-        if let Some(keys) = self.relay_keys(token, server, false) {
-            self.relays.insert(server, RelayLink::new(keys));
+        if let Some(keys) = self.relay_keys(token, false) {
+            self.relays.insert(server, Relay { link: RelayLink::new(&keys), own_slot: None });
         }
     }
 
-    /// Both ends derive the same two keys for the relay at `server`; `at_server` says which end this is.
-    fn relay_keys(&self, token: LinkToken, server: Id, at_server: bool) -> Option<RelayKeys> {
+    /// The keys of one of the two relays that a link may serve: `relays` says whether this end is the relay.
+    fn relay_keys(&self, token: LinkToken, relays: bool) -> Option<RelayKeys> {
         let link = &self.links.get(token)?.link;
-        let label = |direction: &[u8]| [b"relay ", direction, server.to_bytes().as_slice()].concat();
-        let (up, down) = (link.export(&label(b"up")), link.export(&label(b"down")));
-        let (send, receive) = if at_server { (down, up) } else { (up, down) };
-        Some(RelayKeys { send, receive })
+        Some(RelayKeys::derive(&link.export(b"relay"), link.is_dialler(), relays))
+    }
+
+    /// The server has told this node's slot there: peers can be reached through it now.
+    pub(super) fn on_own_slot(&mut self, now: Instant, server: Id, slot: Slot) {
+        if let Some(relay) = self.relays.get_mut(&server) {
+            relay.own_slot = Some(slot);
+        }
+        if let RoleState::Peer(tables) = &self.role {
+            let reachable: Vec<Id> = tables.online().keys().copied().collect();
+            for id in reachable {
+                self.renew_candidates(now, id);
+            }
+        }
     }
 
     fn server_linked(&mut self, now: Instant, token: LinkToken, id: Id, hello: &Hello) {
-        let own = self.id();
-        let Some(keys) = self.relay_keys(token, own, true) else { return };
-        let slot = self.forwarder.register(now, token, RelayLink::new(keys));
+        let Some(keys) = self.relay_keys(token, true) else { return };
+        let Some(route) = self.route_of(&id) else { return };
+        let slot = self.forwarder.link(now, token, id.is_server(), &keys, route);
         if let Some(slot) = slot {
             self.slots.insert(id, slot);
             self.tell(now, id, &Control::Slot(slot));
         }
         let RoleState::Server(tables) = &mut self.role else { return };
         if id.is_server() {
-            let mut addresses = hello.network.listen.clone();
-            addresses.extend(&hello.network.private);
-            if let Some(address) = self.links.get(token).and_then(|entry| entry.link.route()?.address())
-                && !addresses.contains(&address)
-                && self.links.get(token).is_some_and(|entry| entry.origin != super::links::Origin::Inbound)
-            {
-                addresses.push(address);
-            }
-            let row = ServerRow { name: hello.name.clone(), incarnation: hello.incarnation, addresses };
+            // the address that was dialled is one that works, whatever the server says of itself
+            let dialled = self.links.get(token).filter(|entry| entry.link.is_dialler());
+            let dialled = dialled.and_then(|entry| entry.link.route()?.address());
+            let mut addresses: Vec<SocketAddr> = hello.network.listen.iter().chain(&hello.network.private).copied().collect();
+            addresses.extend(dialled.filter(|address| !addresses.contains(address)));
+            let row = ServerRow {
+                name: hello.name.clone(),
+                incarnation: hello.incarnation,
+                version: hello.network.version,
+                addresses: Bounded::first(addresses),
+                joined_ms: 0,
+                slot,
+            };
             self.remember_server(id, &row.name, &row.addresses);
             let RoleState::Server(tables) = &mut self.role else { return };
-            tables.set_server(id, row, slot);
+            tables.set_server(id, row);
             self.broadcast_servers(now);
         } else {
             if let Some(slot) = slot {
@@ -135,22 +155,20 @@ impl Node {
                     self.event(Event::PeerUp { id, name: hello.name.clone() });
                 }
             }
-            let entries = self.server_entries();
-            self.tell(now, id, &Control::Servers(entries));
+            let message = self.servers_message();
+            self.tell(now, id, &message);
             self.directory_changed(now);
         }
     }
 
-    fn server_entries(&self) -> Vec<crate::wire::ServerEntry> {
-        match &self.role {
-            RoleState::Server(tables) => tables.entries(),
-            RoleState::Peer(_) => Vec::new(),
-        }
+    fn servers_message(&self) -> Control {
+        let RoleState::Server(tables) = &self.role else { return Control::Servers(Bounded::default()) };
+        Control::Servers(Bounded::first(tables.servers().map(|(id, row)| (id, row.clone()))))
     }
 
     /// C goes to everybody on join and leave only.
     fn broadcast_servers(&mut self, now: Instant) {
-        let message = Control::Servers(self.server_entries());
+        let message = self.servers_message();
         let linked: Vec<Id> = self.remotes.iter().filter(|(_, r)| r.current.is_some()).map(|(id, _)| *id).collect();
         for id in linked {
             self.tell(now, id, &message);
@@ -184,7 +202,7 @@ impl Node {
         match &mut self.role {
             RoleState::Server(tables) => {
                 if let Some(slot) = self.slots.remove(&id) {
-                    self.forwarder.release(now, slot);
+                    self.forwarder.unlink(now, slot);
                 }
                 if id.is_server() {
                     if tables.remove_server(&id) {
@@ -333,6 +351,9 @@ impl Node {
         self.count("path changes");
         if phase == super::links::Phase::Admitted {
             self.note_route(id, route);
+            if let Some(slot) = self.slots.get(&id) {
+                self.forwarder.follow(*slot, route);
+            }
             self.event(Event::Path { id, kind, via: route.via() });
             let now = self.now;
             self.tell_seen(now, id);

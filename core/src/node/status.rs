@@ -32,13 +32,12 @@ impl Node {
         match &self.role {
             RoleState::Server(tables) => rows.extend(
                 tables
-                    .entries()
-                    .into_iter()
-                    .filter(|entry| entry.id != self.id())
-                    .map(|entry| (entry.id, (entry.row.name, entry.row.addresses))),
+                    .servers()
+                    .filter(|(id, _)| *id != self.id())
+                    .map(|(id, row)| (id, (row.name.clone(), row.addresses.to_vec()))),
             ),
             RoleState::Peer(tables) => rows.extend(
-                tables.servers().into_iter().map(|(id, entry)| (id, (entry.row.name.clone(), entry.row.addresses.clone()))),
+                tables.servers().into_iter().map(|(id, row)| (id, (row.name.clone(), row.addresses.to_vec()))),
             ),
         }
         for id in self.linked_servers() {
@@ -98,8 +97,8 @@ fn node_info(id: Id, row: &PeerRow) -> NodeInfo {
     NodeInfo {
         id,
         name: row.name.clone(),
-        public: network.public.clone(),
-        private: network.private.clone(),
-        listen: network.listen.clone(),
+        public: network.public.to_vec(),
+        private: network.private.to_vec(),
+        listen: network.listen.to_vec(),
     }
 }

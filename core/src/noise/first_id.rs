@@ -88,6 +88,11 @@ impl NonceFilter {
         new
     }
 
+    /// Whether `nonce` was seen before.
+    pub fn contains(&self, nonce: &[u8; NONCE_LEN]) -> bool {
+        self.seen.contains(nonce)
+    }
+
     /// How many nonces are remembered.
     pub fn len(&self) -> usize {
         self.order.len()

@@ -10,15 +10,15 @@ use crate::{
     ClusterId, Id, Incarnation, Name,
     message::SessionMessage,
     relay::Slot,
-    table::{LinkReport, NetworkInfo, PeerRow, ServerRow},
+    table::{Bounded, LinkReport, NetworkInfo, PeerRow, ServerRow, Update},
 };
 
 /// The version of the control messages; it stands before each of them.
 pub const VERSION: u8 = 1;
 /// The longest control message in bytes, version included.
 pub const MAX_CONTROL: usize = 64 * 1024;
-/// The most rows in one message; longer tables travel in parts.
-pub const MAX_ROWS: usize = 256;
+/// The most servers in one message; more are not told.
+pub const MAX_SERVERS: usize = 64;
 
 /// What two linked nodes tell each other beside the application's messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,19 +30,21 @@ pub enum Control {
     /// D: the sender's own network info, at each change.
     Network(NetworkInfo),
     /// C: all servers that the sending server knows to be up, itself included.
-    Servers(Vec<ServerEntry>),
+    Servers(Bounded<(Id, ServerRow), MAX_SERVERS>),
     /// The receiver's relay slot at the sending server.
     Slot(Slot),
     /// E: rows of the sending server's directory.
-    Directory(DirectoryPart),
+    Directory(Update<Id, PeerRow>),
     /// The receiver's deltas do not fit: a snapshot is wanted.
     DirectoryLost,
     /// F: the sending peer's links.
     Links(LinkReport),
+    /// The receiver's report does not fit: all its links are wanted, by Id.
+    LinksLost,
     /// Delivery state of the messages between the two.
     Session(SessionMessage),
     /// Two holders of one key were seen: at most two addresses.
-    Duplicate(Vec<SocketAddr>),
+    Duplicate(Bounded<SocketAddr, 2>),
     /// The sender is leaving for good.
     Goodbye,
 }
@@ -66,44 +68,15 @@ pub struct Hello {
     pub network: NetworkInfo,
 }
 
-/// A row of C and where the sending server's relay reaches that server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerEntry {
-    /// The server.
-    pub id: Id,
-    /// Its row.
-    pub row: ServerRow,
-    /// Its slot at the sender; `None` for the sender itself.
-    pub slot: Option<Slot>,
-}
-
-/// A piece of E. A snapshot is one or more parts with `from: None`, the last of them marked; a delta likewise names the
-/// version that it starts from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DirectoryPart {
-    /// The server's run: versions of another run do not compare.
-    pub epoch: Incarnation,
-    /// The version that a delta starts from; `None` in a snapshot.
-    pub from: Option<u64>,
-    /// The version reached after the last part.
-    pub to: u64,
-    /// Whether more parts follow.
-    pub more: bool,
-    /// Rows added or changed.
-    pub set: Vec<(Id, PeerRow)>,
-    /// Peers gone.
-    pub removed: Vec<Id>,
-}
-
 /// Why a control message could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// Another version of the protocol.
     #[error("control message of version {0}: this node speaks version {VERSION}; upgrade the older of the two")]
     UnknownVersion(u8),
-    /// Over a limit.
-    #[error("control message over a limit: {0}")]
-    TooLong(&'static str),
+    /// Over [`MAX_CONTROL`].
+    #[error("control message of {0} bytes: at most {MAX_CONTROL} are allowed")]
+    TooLong(usize),
     /// Cut short, trailing bytes, or a value that does not exist.
     #[error("control message malformed")]
     Malformed,
@@ -122,7 +95,7 @@ impl Control {
     /// [`WireError`]; nothing larger than the input's own size was allocated.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         if bytes.len() > MAX_CONTROL {
-            return Err(WireError::TooLong("bytes"));
+            return Err(WireError::TooLong(bytes.len()));
         }
         let (&version, body) = bytes.split_first().ok_or(WireError::Malformed)?;
         if version != VERSION {
@@ -132,18 +105,7 @@ impl Control {
         if !rest.is_empty() {
             return Err(WireError::Malformed);
         }
-        message.check_counts()?;
         Ok(message)
-    }
-
-    fn check_counts(&self) -> Result<(), WireError> {
-        let (rows, what) = match self {
-            Self::Servers(entries) => (entries.len(), "servers"),
-            Self::Duplicate(addresses) => (addresses.len(), "addresses"),
-            Self::Directory(part) => (part.set.len().max(part.removed.len()), "directory rows"),
-            _ => return Ok(()),
-        };
-        if rows > MAX_ROWS { Err(WireError::TooLong(what)) } else { Ok(()) }
     }
 }
 
