@@ -120,7 +120,7 @@ fn an_endpoint_that_only_dials_answers_no_first_packet() {
     let now = pair.now;
     pair.client.connection = None;
     pair.client.receive(now, &honest.client.sent[0]);
-    assert!(pair.client.connection.is_none());
+    assert!(pair.client.connection.is_none() && pair.client.outcome.refused_with.is_none());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use quinn_proto::{
 
 use snow::{
     params::{CipherChoice, DHChoice, HashChoice},
-    resolvers::CryptoResolver,
+    resolvers::{BoxedCryptoResolver, CryptoResolver},
     types::{Dh, Hash, Random},
 };
 
@@ -163,7 +163,9 @@ fn bytes_behind_a_message_are_refused() {
 fn a_failed_session_stays_failed() {
     let mut sessions = Sessions::new();
     let message = sessions.message(0, 1_000);
-    assert!(sessions.server.read_handshake(&[0xff; 4]).is_err());
+    let mut tampered = message.clone();
+    tampered[40] ^= 1;
+    assert_eq!(refusal(&mut *sessions.server, &tampered), Some(HandshakeError::NotAuthentic));
     assert!(sessions.server.read_handshake(&message).is_err());
     assert!(sessions.server.is_handshaking());
 }
@@ -226,6 +228,14 @@ impl CryptoResolver for Dishonest {
     }
 }
 
+fn builder<'a>(resolver: BoxedCryptoResolver, psk: &'a [u8; 32], prologue: &'a [u8]) -> snow::Builder<'a> {
+    snow::Builder::with_resolver(noise::session::PATTERN.parse().unwrap(), resolver)
+        .psk(0, psk)
+        .and_then(|builder| builder.prologue(prologue))
+        .and_then(|builder| builder.local_private_key(&[1; 32]))
+        .unwrap()
+}
+
 #[test]
 fn a_member_whose_key_has_small_order_is_refused() {
     let mut sessions = Sessions::new();
@@ -245,6 +255,24 @@ fn a_member_whose_key_has_small_order_is_refused() {
     let len = state.write_message(&offer, &mut message).unwrap();
     let refused = refusal(&mut *sessions.server, &messages::frame(&message[..len]));
     assert_eq!(refused, Some(HandshakeError::NotAuthentic));
+}
+
+#[test]
+fn a_server_that_chooses_a_cipher_not_offered_is_refused() {
+    let client = handshake(Role::Peer, 1, 1, &[Cipher::Aes128Gcm]);
+    let key = client.network_key();
+    let id = first_id(key, NONCE, None);
+    let config = super::client(&client, None, id, CLIENT_SEED);
+    let mut session = config.start_session(QUIC_VERSION, "", &parameters(Side::Client, &id)).unwrap();
+    let (psk, prologue) = (schedule::psk(key), schedule::prologue(key, &id));
+    let resolver = Resolver { rng: Rng::from_seed([1; 32]), static_public: PublicKey(public_key(&[1; 32])) };
+    let mut state = builder(Box::new(resolver), &psk, &prologue).build_responder().unwrap();
+    state.read_message(&write(&mut *session).0[2..], &mut [0; 200]).unwrap();
+    let answer = messages::answer(Cipher::ChaCha20Poly1305, Role::Server, &[]);
+    let mut message = [0; 200];
+    let len = state.write_message(&answer, &mut message).unwrap();
+    let refused = refusal(&mut *session, &messages::frame(&message[..len]));
+    assert_eq!(refused, Some(HandshakeError::NoCommonCipher));
 }
 
 #[test]
