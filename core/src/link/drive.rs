@@ -188,7 +188,10 @@ impl<R: Copy + Ord + Debug> Link<R> {
         if self.phase == Phase::Over {
             return;
         }
-        self.paths.note_received(now, route, kind, len, fresh);
+        if fresh || !self.was_established {
+            self.paths.learn(now, route, kind);
+        }
+        self.paths.note_received(now, route, len, fresh);
         if let Some(sent) = self.signals.take_acknowledged() {
             self.nudge = None;
             self.last_acknowledged = now;
@@ -218,7 +221,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             self.on_path_event(now, event);
         }
         if self.phase == Phase::Established {
-            let doubled = self.paths.routes(now).double.is_some();
+            let doubled = self.paths.routes(now).is_some_and(|routes| routes.double.is_some());
             if doubled && !self.was_doubled {
                 self.start_nudge(now);
             }
@@ -274,7 +277,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         let transmit = self.conn.poll_transmit(now, segments, buf);
         self.signals.set_grace(0);
         let transmit = transmit?;
-        let routes = self.paths.routes(now);
+        let routes = self.paths.routes(now)?;
         if routes.double.is_some() {
             self.ambiguous_until = now;
             self.stats.doubled += 1;
@@ -323,7 +326,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
     fn poll_copy(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<LinkTransmit<R>> {
         while let Some(route) = self.copies.routes.pop_front() {
             let size = self.copies.bytes.len();
-            if !self.paths.may_send(&route, size) {
+            if !self.paths.may_send(route, size) {
                 continue;
             }
             self.paths.note_sent(now, route, size);
@@ -335,11 +338,9 @@ impl<R: Copy + Ord + Debug> Link<R> {
 
     /// Where a datagram goes that must not depend on one path.
     fn spread(&self, now: Instant) -> Vec<R> {
-        if self.was_established {
-            let routes = self.paths.routes(now);
-            std::iter::once(routes.best).chain(routes.double).collect()
-        } else {
-            self.paths.handshake_routes(now)
+        match self.paths.routes(now) {
+            Some(routes) => std::iter::once(routes.best).chain(routes.double).collect(),
+            None => self.paths.handshake_routes(now),
         }
     }
 
@@ -396,6 +397,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         let (send, receive) = if self.is_dialler() { (to_server, to_client) } else { (to_client, to_server) };
         let keys = ProbeKeys { send, receive, send_token, receive_token: self.probe_token };
         self.paths.establish(now, keys, route);
+        self.used_route = Some(route);
         self.paths.set_in_flight(now, self.signals.in_flight());
         let [nonce @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.export(b"nonce");
         self.news.established =
@@ -443,12 +445,14 @@ impl<R: Copy + Ord + Debug> Link<R> {
     fn on_path_event(&mut self, now: Instant, event: PathEvent<R>) {
         match event {
             PathEvent::Switched { route, kind } => {
-                self.conn.path_changed(now);
-                self.ambiguous_until = now;
-                self.stats.switches += 1;
                 self.news.path = Some((route, kind));
-                self.start_nudge(now);
-                self.conn.ping();
+                if self.used_route.replace(route) != Some(route) {
+                    self.conn.path_changed(now);
+                    self.conn.ping();
+                    self.ambiguous_until = now;
+                    self.stats.switches += 1;
+                    self.start_nudge(now);
+                }
             }
             PathEvent::Dead => self.fail(now, close_code::TIMED_OUT, LostReason::TimedOut),
         }

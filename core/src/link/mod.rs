@@ -90,6 +90,8 @@ pub struct Link<R> {
     frames: u64,
     /// The way that the last authentic packet came by.
     last_route: Option<R>,
+    /// What QUIC's estimates are about.
+    used_route: Option<R>,
     last_acknowledged: Instant,
     /// Packets sent up to then do not tell which path an acknowledgement speaks for.
     ambiguous_until: Instant,
@@ -192,7 +194,8 @@ impl<R: Copy + Ord + Debug> Link<R> {
         endpoint.set_server_config(None);
 
         let mut paths = PathSet::new(&env.config, now);
-        paths.add_candidate(now, route, kind);
+        // not a candidate of ours: until the remote has proven that address, little goes there
+        paths.learn(now, route, kind);
         let mut link = Self::new(env, now, token, &rng, Parts { endpoint, handle, conn, paths, signals });
         link.note_received(now, route, kind, len);
         link.pump(now);
@@ -227,6 +230,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             quic_deadline: None,
             frames: 0,
             last_route: None,
+            used_route: None,
             last_acknowledged: now,
             ambiguous_until: now,
             was_doubled: false,
@@ -400,6 +404,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
     pub fn add_candidate(&mut self, now: Instant, route: R, kind: PathKind) {
         self.touch(now);
         self.paths.add_candidate(now, route, kind);
+        self.pump(now);
     }
 
     /// Forgets a way.
@@ -433,7 +438,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
 
     /// The way in use; before the link is established, the last one that an authentic packet came by.
     pub fn route(&self) -> Option<R> {
-        if self.was_established { Some(self.paths.routes(self.now).best) } else { self.last_route }
+        self.paths.routes(self.now).map(|routes| routes.best).or(self.last_route)
     }
 
     /// Names this link within its node.

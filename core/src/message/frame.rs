@@ -334,3 +334,161 @@ const fn reason_from_code(code: u8) -> Reason {
         _ => Reason::Refused,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX: usize = 100_000;
+
+    /// The items in `pieces`, and the violation that ended them.
+    fn assemble(pieces: impl IntoIterator<Item = Bytes>) -> (Vec<Item>, Option<Violation>) {
+        let (mut assembler, mut items) = (Assembler::default(), Vec::new());
+        for mut piece in pieces {
+            loop {
+                match assembler.next(&mut piece, MAX) {
+                    Ok(Some(item)) => items.push(item),
+                    Ok(None) => break,
+                    Err(violation) => return (items, Some(violation)),
+                }
+            }
+            assert!(piece.is_empty());
+            assert!(assembler.head.len() < MAX_HEAD);
+        }
+        (items, None)
+    }
+
+    fn violates(bytes: &[u8]) -> bool {
+        assemble([Bytes::copy_from_slice(bytes)]).1.is_some()
+    }
+
+    #[test]
+    fn frames_keep_their_bytes() {
+        let refused = Kind::Reply { rid: 1, result: Err(Reason::Refused) };
+        let mut buf = Vec::new();
+        put_whole(&mut buf, &Kind::Message, &Bytes::from_static(b"hi"));
+        put_whole(&mut buf, &Kind::Request { rid: 300 }, &Bytes::new());
+        put_whole(&mut buf, &Kind::Reply { rid: 127, result: Ok(()) }, &Bytes::from_static(b"x"));
+        put_whole(&mut buf, &refused, &Bytes::new());
+        put_skip(&mut buf, 128);
+        put_in_parts(&mut buf, &Kind::Message, 3);
+        put_part(&mut buf, 2);
+        buf.extend_from_slice(b"ab");
+        put_part(&mut buf, 1);
+        buf.extend_from_slice(b"c");
+        put_in_parts(&mut buf, &Kind::Request { rid: 2 }, 9);
+        put_abort(&mut buf);
+        let bytes = [
+            &b"\x01\x02hi\x02\xac\x02\x00\x03\x7f\x01x\x04\x01\x07"[..],
+            b"\x05\x80\x01\x11\x03\x06\x02ab\x06\x01c\x12\x02\x09\x07",
+        ]
+        .concat();
+        assert_eq!(buf, bytes);
+        let items = [
+            Item::Message(Kind::Message, Bytes::from_static(b"hi")),
+            Item::Message(Kind::Request { rid: 300 }, Bytes::new()),
+            Item::Message(Kind::Reply { rid: 127, result: Ok(()) }, Bytes::from_static(b"x")),
+            Item::Message(refused, Bytes::new()),
+            Item::Skip(128),
+            Item::Message(Kind::Message, Bytes::from_static(b"abc")),
+        ];
+        assert_eq!(assemble([buf.clone().into()]), (items.into(), None));
+    }
+
+    #[test]
+    fn every_reason_survives_the_way() {
+        let reasons = (0..=u8::MAX).map(reason_from_code);
+        assert!(reasons.clone().all(|reason| reason_from_code(reason_code(reason)) == reason));
+        assert_eq!(reasons.collect::<std::collections::BTreeSet<_>>().len(), 12);
+    }
+
+    #[test]
+    fn a_whole_message_is_a_slice_of_what_came() {
+        let bytes = Bytes::from_static(b"\x01\x05hello\x01\x01x");
+        let (items, _) = assemble([bytes.clone()]);
+        let Some(Item::Message(_, data)) = items.first() else { panic!("{items:?}") };
+        assert_eq!(data.as_ptr(), bytes[2..].as_ptr());
+    }
+
+    #[test]
+    fn memory_follows_what_came_and_not_what_was_announced() {
+        let mut assembler = Assembler::default();
+        let mut input = Bytes::from_static(b"\x01\xa0\x8d\x06hi");
+        assert_eq!(assembler.next(&mut input, MAX), Ok(None));
+        let body = assembler.body.unwrap();
+        assert!(body.len == MAX && body.data.capacity() <= 2 * MAX_WHOLE);
+    }
+
+    #[test]
+    fn frames_that_cannot_be_are_violations() {
+        let bad: [&[u8]; 16] = [
+            &[0],
+            &[8],
+            &[0x14],
+            &[0x15],
+            &[0xff],
+            b"\x01\xa1\x8d\x06",
+            b"\x11\xa1\x8d\x06",
+            b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+            b"\x01\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00",
+            b"\x11\x00",
+            b"\x11\x02\x06\x00",
+            b"\x11\x02\x06\x03",
+            b"\x11\x02\x01\x00",
+            &[6, 1],
+            &[7],
+            &[5, 0],
+        ];
+        assert!(bad.iter().all(|bytes| violates(bytes)));
+        assert!(violates(b"\x05\x81\x80\x80\x80\x10"), "a skip of 2^32 + 1");
+        assert!(!violates(b"\x05\x80\x80\x80\x80\x10") && !violates(b"\x01\xa0\x8d\x06"));
+    }
+
+    fn message() -> impl Strategy<Value = (Kind, Bytes)> {
+        let kind = prop_oneof![
+            Just(Kind::Message),
+            any::<u64>().prop_map(|rid| Kind::Request { rid }),
+            any::<u64>().prop_map(|rid| Kind::Reply { rid, result: Ok(()) }),
+        ];
+        let len = prop_oneof![0..100usize, 0..70_000usize];
+        (kind, len, any::<u8>())
+            .prop_map(|(kind, len, first)| (kind, (0..len).map(|i| first.wrapping_add((i / 3) as u8)).collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn messages_survive_every_cut(
+            messages in prop::collection::vec((message(), 1..40_000usize, any::<bool>()), 0..6),
+            cuts in prop::collection::vec(prop_oneof![1..4usize, 1..60_000usize], 1..40),
+        ) {
+            let mut buf = Vec::new();
+            for ((kind, data), part, whole) in &messages {
+                if *whole || data.is_empty() {
+                    put_whole(&mut buf, kind, data);
+                    continue;
+                }
+                put_in_parts(&mut buf, kind, data.len());
+                for part in data.chunks(*part) {
+                    put_part(&mut buf, part.len());
+                    buf.extend_from_slice(part);
+                }
+            }
+            let mut rest = Bytes::from(buf);
+            let mut pieces: Vec<_> = cuts.iter().map(|cut| rest.split_to(rest.len().min(*cut))).collect();
+            pieces.push(rest);
+            let sent: Vec<_> = messages.into_iter().map(|((kind, data), ..)| Item::Message(kind, data)).collect();
+            prop_assert_eq!(assemble(pieces), (sent, None));
+        }
+
+        #[test]
+        fn any_bytes_are_read_the_same_however_they_are_cut(
+            bytes in prop::collection::vec(prop_oneof![0..9u8, 0..0x20u8, any::<u8>()], 0..200),
+            cut in 1..9usize,
+        ) {
+            let whole = assemble([Bytes::copy_from_slice(&bytes)]);
+            prop_assert_eq!(assemble(bytes.chunks(cut).map(Bytes::copy_from_slice)), whole);
+        }
+    }
+}

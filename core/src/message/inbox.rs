@@ -165,7 +165,7 @@ impl ReceiveLane {
         let message = self.unhanded.remove(index)?;
         if let Some(number) = seq.checked_sub(self.base) {
             self.receipt_due = true;
-            if number >= self.below() {
+            if number > self.below() {
                 self.note_also(number);
             }
         }

@@ -8,7 +8,7 @@ use super::{Kind, MAX_CHUNK, Outcome, Violation, expiry::Expiries, frame};
 use crate::Reason;
 
 /// Dead entries that are tolerated beside the live ones before they are swept out.
-const MAX_DEAD: usize = 64;
+const MAX_DEAD: usize = 16;
 /// Not numbered yet; sorts behind every number.
 const NO_NUMBER: u64 = u64::MAX;
 

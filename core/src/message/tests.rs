@@ -518,6 +518,13 @@ fn a_queue_is_unblocked_only_when_the_message_fits() {
     pair.events();
     assert_eq!(pair.unblocked, 1);
     assert_eq!(pair.a.send(pair.now, big), Ok(()));
+    let over_the_limit =
+        Outgoing { lane: 0, kind: Kind::Message, data: vec![0; 150].into(), expires: pair.now + TTL, tag: 4 };
+    assert_eq!(pair.a.send(pair.now, over_the_limit.clone()), Err(Full));
+    pair.a.fail_all(Reason::Offline);
+    pair.events();
+    assert_eq!(pair.unblocked, 2);
+    assert_eq!(pair.a.send(pair.now, over_the_limit), Ok(()));
 }
 
 #[test]
@@ -602,4 +609,121 @@ fn what_comes_without_a_link_is_ignored() {
     assert!(pair.shown.is_empty());
     pair.relink();
     assert_eq!(pair.payloads(), [b"x"]);
+}
+
+#[test]
+fn expiry_in_the_middle_of_writing_again_keeps_the_place() {
+    let mut pair = Pair::linked(config());
+    for tag in 0..120 {
+        pair.send_for(if (1..100).contains(&tag) { 10 } else { 1000 }, tag, 10_000);
+    }
+    while pair.a.poll_chunk(pair.now, 0).is_some() {}
+    pair.a.attach(pair.now);
+    pair.b.attach(pair.now);
+    for _ in 0..2 {
+        while let Some(message) = pair.a.poll_control() {
+            pair.b.handle_control(pair.now, message).unwrap();
+        }
+        while let Some(message) = pair.b.poll_control() {
+            pair.a.handle_control(pair.now, message).unwrap();
+        }
+    }
+    pair.takes = false;
+    pair.write_lanes(&[(0, 2)]);
+    pair.events();
+    let before = pair.shown.len();
+    pair.wait(20);
+    pair.takes = true;
+    pair.run();
+    assert_eq!(pair.shown.len(), before + 20);
+    for index in 0..before {
+        pair.take(index);
+    }
+    assert!((100..120).chain([0]).all(|tag| pair.outcomes[&tag] == Outcome::Delivered));
+    assert_eq!(pair.outcomes.len(), 120);
+}
+
+/// What `a` says to a conversation that tries it with `messages`.
+fn provoke(pair: &mut Pair, messages: impl IntoIterator<Item = SessionMessage>) -> Result<(), Violation> {
+    messages.into_iter().try_for_each(|message| pair.a.handle_control(pair.now, message))
+}
+
+fn receipt(lane: u8, below: u64, also: &[(u64, u64)]) -> SessionMessage {
+    SessionMessage::Receipt(Receipt { lane, below, also: also.to_vec() })
+}
+
+#[test]
+fn receipts_that_cannot_be_are_violations() {
+    let bad: [&[SessionMessage]; 8] = [
+        &[receipt(0, 4, &[])],
+        &[receipt(0, u64::MAX, &[])],
+        &[receipt(0, 0, &[(1, 4)])],
+        &[receipt(0, 2, &[(1, 3)])],
+        &[receipt(0, 0, &[(2, 3), (1, 2)])],
+        &[receipt(0, 0, &[(2, 2)])],
+        &[receipt(0, 2, &[]), receipt(0, 1, &[])],
+        &[receipt(4, 0, &[])],
+    ];
+    for messages in bad {
+        let mut pair = Pair::linked(config());
+        for tag in 0..3 {
+            pair.send(0, tag, "x");
+        }
+        assert!(pair.a.poll_chunk(pair.now, 0).is_some());
+        assert!(provoke(&mut pair, messages.iter().cloned()).is_err(), "{messages:?}");
+    }
+    let mut pair = Pair::linked(config());
+    pair.send(0, 0, "not written");
+    assert!(provoke(&mut pair, [receipt(0, 1, &[])]).is_err());
+    let mut pair = Pair::new(config());
+    pair.a.attach(pair.now);
+    assert!(provoke(&mut pair, [receipt(0, 0, &[])]).is_err(), "before the session is open");
+}
+
+#[test]
+fn a_second_opening_on_one_link_is_a_violation() {
+    let session = SessionId { seed: [2; 16], count: 0 };
+    let mut pair = Pair::linked(config());
+    assert!(provoke(&mut pair, [SessionMessage::Known { instance: [2; 16], heard: None }]).is_err());
+    assert!(provoke(&mut pair, [SessionMessage::Open { session }]).is_err());
+}
+
+#[test]
+fn a_receiver_cannot_expect_what_was_never_sent_or_was_acknowledged() {
+    for next in [vec![0], vec![1], vec![4], vec![u64::MAX], vec![2, 1], vec![2, 0, 0, 0, 1]] {
+        let mut pair = Pair::linked(config());
+        for tag in 0..3 {
+            pair.send(0, tag, "x");
+        }
+        assert!(pair.a.poll_chunk(pair.now, 0).is_some());
+        provoke(&mut pair, [receipt(0, 2, &[])]).unwrap();
+        pair.a.attach(pair.now);
+        let session = SessionId { seed: [1; 16], count: 0 };
+        let heard = Some(Heard { session, next });
+        assert!(provoke(&mut pair, [SessionMessage::Known { instance: [2; 16], heard }]).is_err());
+    }
+}
+
+#[test]
+fn bytes_before_the_session_or_on_no_lane_are_violations() {
+    let mut pair = Pair::new(config());
+    pair.b.attach(pair.now);
+    assert!(!pair.b.can_receive());
+    assert!(pair.b.receive(pair.now, 0, Bytes::from_static(&[1, 0])).is_err());
+    let mut pair = Pair::linked(config());
+    assert!(pair.b.receive(pair.now, 15, Bytes::from_static(&[1, 0])).is_ok());
+    assert!(pair.b.receive(pair.now, 16, Bytes::from_static(&[1, 0])).is_err());
+}
+
+#[test]
+fn numbers_are_never_used_up() {
+    let mut pair = Pair::linked(config());
+    let mut skip = Vec::new();
+    frame::put_skip(&mut skip, frame::MAX_SKIP);
+    pair.b.receive(pair.now, 0, skip.into()).unwrap();
+    pair.b.receive(pair.now, 0, Bytes::from_static(&[1, 1, 7])).unwrap();
+    pair.events();
+    assert_eq!(pair.shown[0].1, frame::MAX_SKIP);
+    let receipts: Vec<_> = std::iter::from_fn(|| pair.b.poll_control()).collect();
+    assert_eq!(receipts, [receipt(0, frame::MAX_SKIP + 1, &[])]);
 }

@@ -279,7 +279,10 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     }
 
     /// The next time at which something is due; after `now`, unless output is queued.
-    fn next_wake(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
+        if self.dead || !self.is_established() {
+            return None;
+        }
         let paths = self.candidates.iter().flat_map(|candidate| {
             let heartbeat = heartbeat_due(candidate, self.settings.heartbeat);
             [candidate.next_ping, candidate.awaited.map(|awaited| awaited.until), heartbeat]
