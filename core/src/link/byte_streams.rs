@@ -61,8 +61,7 @@ impl ByteStreams {
         }
         let id = LinkStreamId(StreamId::new(self.side, Dir::Bi, self.asked).into());
         self.asked += 1;
-        let stream =
-            ByteStream { exists: false, kind_due: true, finish_wanted: false, sending: true, receiving: true };
+        let stream = ByteStream { exists: false, kind_due: true, finish_wanted: false, sending: true, receiving: true };
         self.streams.insert(id, stream);
         self.open_asked(conn);
         Ok(id)
@@ -140,18 +139,14 @@ impl ByteStreams {
     pub(super) fn on_reset(&mut self, conn: &mut Connection, id: LinkStreamId) {
         let Some(stream) = self.streams.remove(&id) else { return };
         abandon(conn, quic_id(id));
-        let was_told = !(self.is_remote(id) && stream.kind_due) && !self.news.remove(&id).is_some_and(|news| news.opened);
+        let was_told =
+            !(self.is_remote(id) && stream.kind_due) && !self.news.remove(&id).is_some_and(|news| news.opened);
         if was_told {
             self.news.insert(id, News { reset: true, ..News::default() });
         }
     }
 
-    pub(super) fn write(
-        &mut self,
-        conn: &mut Connection,
-        id: LinkStreamId,
-        data: &[u8],
-    ) -> Result<usize, StreamError> {
+    pub(super) fn write(&mut self, conn: &mut Connection, id: LinkStreamId, data: &[u8]) -> Result<usize, StreamError> {
         self.write_due(conn, id);
         let stream = self.streams.get(&id).filter(|stream| stream.sending && !stream.finish_wanted);
         let stream = stream.ok_or(StreamError::Gone)?;

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     noise::{HandshakeError, RemoteKey},
     path::{PathEvent, PathKind, ProbeKeys},
-    PublicKey,
 };
 
 /// How long a closed link goes on answering with its reason.
@@ -175,7 +174,8 @@ impl<R: Copy + Ord + Debug> Link<R> {
 
     /// Draws the conclusions from a datagram that QUIC has taken: was it authentic and new?
     pub(super) fn note_received(&mut self, now: Instant, route: R, kind: PathKind, len: usize) {
-        let frames = total(&self.conn.stats().frame_rx);
+        let received = self.conn.stats().frame_rx;
+        let frames = total(&received);
         let fresh = frames != self.frames;
         self.frames = frames;
         if fresh {
@@ -184,6 +184,9 @@ impl<R: Copy + Ord + Debug> Link<R> {
             self.stats.bytes_received += len as u64;
         } else {
             self.stats.datagrams_refused += 1;
+        }
+        if let Some(closing) = &mut self.closing {
+            closing.answered |= received.connection_close > 0;
         }
         if self.phase == Phase::Over {
             return;
@@ -400,8 +403,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         self.used_route = Some(route);
         self.paths.set_in_flight(now, self.signals.in_flight());
         let [nonce @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.export(b"nonce");
-        self.news.established =
-            Some(LinkEvent::Established { remote: remote.id, key: PublicKey(remote.public.0), nonce });
+        self.news.established = Some(LinkEvent::Established { remote: remote.id, key: remote.public, nonce });
         let accepted = self.streams.accept(&mut self.conn);
         self.check(accepted);
     }
@@ -459,13 +461,10 @@ impl<R: Copy + Ord + Debug> Link<R> {
     }
 
     fn on_connection_lost(&mut self, now: Instant, reason: ConnectionError) {
-        if let Some(closing) = &mut self.closing {
-            closing.answered = true;
-        }
         if self.phase == Phase::Over {
             return;
         }
-        let handshaking = matches!(self.phase, Phase::Handshake);
+        let handshaking = self.phase == Phase::Handshake;
         let reason = match reason {
             ConnectionError::ApplicationClosed(close) => LostReason::Closed {
                 code: u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX),
@@ -478,7 +477,8 @@ impl<R: Copy + Ord + Debug> Link<R> {
             error if handshaking => LostReason::Handshake(printable(&error.to_string())),
             error => LostReason::Violation(printable(&error.to_string())),
         };
-        self.closing = Some(Closing { since: now, datagram: Vec::new(), repeated: CLOSE_REPEATS.len(), answered: true });
+        let answered = matches!(reason, LostReason::Closed { .. });
+        self.closing = Some(Closing { since: now, datagram: Vec::new(), repeated: 0, answered });
         self.phase = Phase::Over;
         self.news.lost = Some(reason);
     }
@@ -486,7 +486,11 @@ impl<R: Copy + Ord + Debug> Link<R> {
     /// A dialler says that it gives up; who was dialled by somebody that fell silent says nothing.
     fn end_handshake(&mut self, now: Instant) {
         self.fail(now, close_code::HANDSHAKE_TIMEOUT, LostReason::HandshakeTimeout);
-        self.silent = !self.is_dialler();
+        if !self.is_dialler() {
+            self.silent = true;
+            self.closing = None;
+            self.copies.routes.clear();
+        }
     }
 
     fn start_nudge(&mut self, now: Instant) {

@@ -176,12 +176,14 @@ impl World {
     /// Dials over all paths.
     pub(super) fn dial(&mut self) {
         let routes = self.paths.iter().enumerate().map(|(route, path)| (route as Route, path.kind)).collect();
-        self.dial_over(routes, Some(self.sides[ANSWERER].id));
+        let answerer = Some(self.sides[ANSWERER].id);
+        self.dial_over(routes, answerer, answerer);
     }
 
-    pub(super) fn dial_over(&mut self, routes: Vec<(Route, PathKind)>, expected: Option<Id>) {
+    /// `named` is the Id in the first packet, `expected` the one that must be proven.
+    pub(super) fn dial_over(&mut self, routes: Vec<(Route, PathKind)>, named: Option<Id>, expected: Option<Id>) {
         let side = &mut self.sides[DIALLER];
-        let first_id = noise::first_id(side.env.handshake.network_key(), self.rng.bytes(), expected);
+        let first_id = noise::first_id(side.env.handshake.network_key(), self.rng.bytes(), named);
         let token = LinkToken(1000 + u32::from(side.seed));
         let link = Link::dial(&side.env, self.now, token, [side.seed; 32], expected, first_id, routes);
         side.link = Some(link);
@@ -287,8 +289,7 @@ impl World {
         let free = path.free[from].unwrap_or(self.now).max(self.now);
         let waiting = (free - self.now).as_secs_f64() * path.rate as f64;
         let full = waiting + bytes.len() as f64 > path.queue as f64;
-        let mut flight =
-            Flight { at: self.now, seq: self.seq, to: 1 - from, route, ecn, bytes: bytes.to_vec() };
+        let mut flight = Flight { at: self.now, seq: self.seq, to: 1 - from, route, ecn, bytes: bytes.to_vec() };
         if let Some(record) = &mut self.record {
             record.push(flight.clone());
         }
