@@ -8,7 +8,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{Datagram, Node, Route, links::{Entry, Origin}, roles::RoleState};
+use super::{Datagram, Node, Route, links::{Entry, Origin}};
 use crate::{
     Config,
     link::{Link, LinkToken},

@@ -19,6 +19,8 @@ use crate::{
 
 /// How long an old link has to answer before a newcomer of another run takes its place.
 const CHALLENGE: Duration = Duration::from_millis(1000);
+/// How long a refused link stays, so that it hears why.
+const LINGER: Duration = Duration::from_millis(500);
 /// Control messages of a newcomer kept meanwhile.
 const MAX_PARKED: usize = 64;
 /// Relayed ways remembered for one link.
@@ -42,6 +44,8 @@ pub(super) enum Phase {
     Greeting,
     /// Another run of the same Id is linked and asked whether it lives.
     Challenging,
+    /// Told why it is not wanted; closed a moment later.
+    Refused,
     /// The current link to its Id.
     Admitted,
     Closing,
@@ -87,10 +91,10 @@ impl Entry {
 
     /// Packets from `remote` come to the local address `ip`: answers leave from there.
     pub(super) fn set_source(&mut self, remote: SocketAddr, ip: IpAddr) {
-        match self.sources.iter_mut().find(|(known, _)| *known == remote) {
-            Some((_, source)) => *source = ip,
-            None if self.sources.len() < MAX_SOURCES => self.sources.push((remote, ip)),
-            None => {}
+        if let Some((_, source)) = self.sources.iter_mut().find(|(known, _)| *known == remote) {
+            *source = ip;
+        } else if self.sources.len() < MAX_SOURCES {
+            self.sources.push((remote, ip));
         }
     }
 
@@ -305,7 +309,7 @@ impl Node {
                 self.violation(now, token);
             }
             (Phase::Admitted, message) => self.on_admitted_control(now, token, id, message),
-            (Phase::Handshake | Phase::Closing, _) => {}
+            (Phase::Handshake | Phase::Refused | Phase::Closing, _) => {}
         }
     }
 
@@ -313,6 +317,8 @@ impl Node {
         if let Err(code) = self.judge_hello(token, id, &hello) {
             if code == CloseCode::ForeignCluster {
                 self.event(Event::Warning(Warning::ForeignCluster { id }));
+            } else if self.links.get(token).is_some_and(|entry| !entry.is_inbound()) {
+                self.explain_close(id, code);
             }
             return self.close(now, token, code);
         }
@@ -397,7 +403,11 @@ impl Node {
         let told = Control::Duplicate(Bounded::first(addresses.iter().copied()));
         self.tell_link(now, token, &told);
         self.tell_link(now, newcomer, &told);
-        self.close(now, newcomer, CloseCode::DuplicateIdentity);
+        // a close would overtake what was just said
+        if let Some(entry) = self.links.get_mut(newcomer) {
+            entry.phase = Phase::Refused;
+        }
+        self.timers.set(Timer::Refused(newcomer), Some(now + LINGER));
         self.event(Event::DuplicateIdentity { id, addresses });
     }
 
@@ -467,7 +477,7 @@ impl Node {
         tracing::debug!(?remote, ?reason, ?phase, "link lost");
         self.count("links lost");
         if let (Some(id), LostReason::Closed { code, .. }) = (remote, &reason) {
-            self.explain_close(id, u64::from(*code));
+            CloseCode::from_code(u64::from(*code)).map(|code| self.explain_close(id, code));
         }
         match (phase, remote.or(match origin {
             Origin::Dialled(id) => Some(id),
@@ -492,12 +502,13 @@ impl Node {
         }
     }
 
-    fn explain_close(&mut self, by: Id, code: u64) {
-        match CloseCode::from_code(code) {
-            Some(code @ (CloseCode::ForeignCluster | CloseCode::BadServerKey | CloseCode::UnknownVersion)) => {
+    /// Tells the operator of refusals that only an operator can mend.
+    fn explain_close(&mut self, by: Id, code: CloseCode) {
+        match code {
+            CloseCode::ForeignCluster | CloseCode::BadServerKey | CloseCode::UnknownVersion => {
                 self.warn_refused(by, code);
             }
-            Some(code @ CloseCode::NotAdmitted) if !self.id().is_server() => self.warn_refused(by, code),
+            CloseCode::NotAdmitted if !self.id().is_server() => self.warn_refused(by, code),
             _ => {}
         }
     }

@@ -16,6 +16,9 @@ mod route;
 mod status;
 mod streams;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -99,6 +102,7 @@ struct Relay {
 enum Timer {
     Link(LinkToken),
     Challenge(Id),
+    Refused(LinkToken),
     Dial(Id),
     Introducer(usize),
     Conversation(Id),
@@ -114,6 +118,7 @@ impl Timer {
         match self {
             Self::Link(_) => "link",
             Self::Challenge(_) => "challenge",
+            Self::Refused(_) => "refused",
             Self::Dial(_) => "dial",
             Self::Introducer(_) => "introducer",
             Self::Conversation(_) => "conversation",
@@ -249,6 +254,7 @@ impl Node {
                     }
                 }
                 Timer::Challenge(id) => self.judge_challenge(now, id),
+                Timer::Refused(token) => self.close(now, token, crate::wire::CloseCode::DuplicateIdentity),
                 Timer::Dial(id) => self.consider(now, id),
                 Timer::Introducer(index) => self.dial_introducer(now, index),
                 Timer::Conversation(id) => {

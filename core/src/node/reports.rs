@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use super::{Node, roles::RoleState};
 use crate::{
     Id, Incarnation,
-    table::{LinkKind, LinkReport, PART_BYTES, Publisher, Version},
+    table::{LinkKind, LinkReport, Publisher, Version},
     wire::Control,
 };
 
@@ -67,9 +67,8 @@ impl Node {
                 continue;
             }
             let directory = tables.directory(&server).filter(|_| !told.by_id);
-            for part in self.reports.table.update_since(told.version).parts(PART_BYTES) {
-                messages.push((server, Control::Links(LinkReport::new(part, directory))));
-            }
+            let update = self.reports.table.update_since(told.version);
+            messages.extend(LinkReport::parts(update, directory).into_iter().map(|part| (server, Control::Links(part))));
             *told = Told { version: Some(version), by_id: false };
         }
         for (server, message) in messages {
