@@ -93,27 +93,29 @@ impl LinkReport {
     }
 
     /// Reads a report back with the directory of the server that it was written for. The result is at most as long as
-    /// that directory and the Ids in the report together.
+    /// that directory and the Ids in the report together; it is for [`Replica::apply`] to say whether it fits.
     ///
     /// # Errors
     /// That version of the directory is not known any more.
     pub fn resolve(self, directory: &Publisher<Id, PeerRow>) -> Result<Update<Id, LinkKind>, UnknownDirectory> {
-        let mut links: BTreeMap<Id, Option<LinkKind>> = self.named.into_iter().collect();
+        let (mut rows, mut removed) = (Vec::new(), Vec::new());
+        let mut put = |id, kind| match kind {
+            Some(kind) => rows.push((id, kind)),
+            None => removed.push(id),
+        };
+        self.named.into_iter().for_each(|(id, kind)| put(id, kind));
         if !self.runs.is_empty() {
             let version = self.directory.filter(|version| version.epoch == directory.version().epoch);
-            let keys = version.and_then(|version| directory.keys_at(version.number)).ok_or(UnknownDirectory)?;
-            let mut keys = keys.into_iter();
+            let mut keys = version.and_then(|version| directory.keys_at(version.number)).ok_or(UnknownDirectory)?;
             for run in self.runs {
                 keys.by_ref().take(run.skip as usize).for_each(drop);
-                links.extend(keys.by_ref().take(run.len as usize).map(|id| (id, run.kind)));
+                keys.by_ref().take(run.len as usize).for_each(|id| put(*id, run.kind));
             }
         }
         let (epoch, more) = (self.epoch, self.more);
-        let gone = links.iter().filter(|(_, kind)| kind.is_none()).map(|(id, _)| *id).collect();
-        let rows = links.into_iter().filter_map(|(id, kind)| Some((id, kind?))).collect();
         Ok(match self.from {
             None => Update::Snapshot(Snapshot { version: Version { epoch, number: self.to }, more, rows }),
-            Some(from) => Update::Delta(Delta { epoch, from, to: self.to, more, set: rows, removed: gone }),
+            Some(from) => Update::Delta(Delta { epoch, from, to: self.to, more, set: rows, removed }),
         })
     }
 }
@@ -252,6 +254,24 @@ mod tests {
         };
         let Ok(Update::Snapshot(snapshot)) = report.resolve(&directory) else { panic!("not resolved") };
         assert_eq!(snapshot.rows.len(), 19);
+    }
+
+    #[test]
+    fn the_wire_form_is_golden() {
+        let version = Version { epoch: epoch(7), number: 300 };
+        let run = |skip, len, kind| Run { skip, len, kind };
+        let report = LinkReport {
+            epoch: epoch(8),
+            from: Some(1),
+            to: 2,
+            more: true,
+            directory: Some(version),
+            runs: Bounded::first([run(0, 200, Some(LinkKind::Direct)), run(1, 1, None)]),
+            named: Bounded::default(),
+        };
+        let (reporter, directory) = ("08".repeat(17), "07".repeat(17));
+        let expected = format!("{reporter}0101_02_01_01{directory}ac02_02_00c8010100_010100_00").replace('_', "");
+        assert_eq!(crate::id::hex(&postcard::to_allocvec(&report).unwrap()), expected);
     }
 
     #[test]

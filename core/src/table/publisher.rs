@@ -1,6 +1,6 @@
 //! The side of a table that makes its versions.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Delta, Snapshot, Update, Version};
 use crate::Incarnation;
@@ -90,11 +90,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Publisher<K, V> {
     /// What changed since version `number` of this epoch, each row once; `None` if that version is not in the log any
     /// more (or not yet). To be cut into [`parts`](Delta::parts) before it is sent.
     pub fn delta_since(&self, number: u64) -> Option<Delta<K, V>> {
-        let mut touched = BTreeMap::new();
-        for change in self.changes_since(number)? {
-            // the first change says what there was at `number`
-            touched.entry(&change.key).or_insert(change.was);
-        }
+        let touched = self.touched_since(number)?;
         let Version { epoch, number: to } = self.version;
         let mut delta = Delta { epoch, from: number, to, more: false, set: Vec::new(), removed: Vec::new() };
         for (key, was) in touched {
@@ -115,17 +111,17 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Publisher<K, V> {
     }
 
     /// The keys at version `number` of this epoch, in order; `None` if it is not in the log any more (or not yet).
-    pub fn keys_at(&self, number: u64) -> Option<Vec<K>> {
-        let changes = self.changes_since(number)?;
-        let mut keys: BTreeSet<&K> = self.rows.keys().collect();
-        for change in changes.rev() {
-            if change.was {
-                keys.insert(&change.key);
-            } else {
-                keys.remove(&change.key);
-            }
-        }
-        Some(keys.into_iter().cloned().collect())
+    pub fn keys_at(&self, number: u64) -> Option<impl Iterator<Item = &K>> {
+        let touched = self.touched_since(number)?;
+        let gone: Vec<&K> =
+            touched.iter().filter(|(key, was)| **was && !self.rows.contains_key(key)).map(|(key, _)| *key).collect();
+        let mut gone = gone.into_iter().peekable();
+        let mut here = self.rows.keys().filter(move |key| touched.get(key) != Some(&false)).peekable();
+        Some(std::iter::from_fn(move || match (here.peek(), gone.peek()) {
+            (Some(here), Some(first)) if first < here => gone.next(),
+            (None, _) => gone.next(),
+            (Some(_), _) => here.next(),
+        }))
     }
 
     fn record(&mut self, key: K, was: bool) {
@@ -136,9 +132,15 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Publisher<K, V> {
         }
     }
 
-    fn changes_since(&self, number: u64) -> Option<impl DoubleEndedIterator<Item = &Change<K>>> {
+    /// The keys that changed since version `number`, and whether they had a row then.
+    fn touched_since(&self, number: u64) -> Option<BTreeMap<&K, bool>> {
         let behind = usize::try_from(self.version.number.checked_sub(number)?).ok()?;
         let skip = self.log.len().checked_sub(behind)?;
-        Some(self.log.range(skip..))
+        let mut touched = BTreeMap::new();
+        for change in self.log.range(skip..) {
+            // the first change says what there was at `number`
+            touched.entry(&change.key).or_insert(change.was);
+        }
+        Some(touched)
     }
 }

@@ -128,20 +128,24 @@ impl<K: Ord + Clone, V: PartialEq> Replica<K, V> {
             Some(Staged::Delta { from, to, set, removed }) if (from, to) == (start, part.to) => (set, removed),
             _ => Default::default(),
         };
-        set.extend(part.set);
-        removed.extend(part.removed);
-        let added = set.keys().filter(|key| !self.rows.contains_key(key)).count();
-        if removed.iter().any(|key| set.contains_key(key) || !self.rows.contains_key(key)) {
+        if part.removed.iter().any(|key| !self.rows.contains_key(key)) {
             return Err(Refused::Inconsistent);
         }
-        // rows may be removed by a later part, which is then as long as the table at most
-        let gone = if part.more { self.rows.len() } else { removed.len() };
-        if (self.rows.len() + added).saturating_sub(gone) > self.max_rows {
+        set.extend(part.set);
+        removed.extend(part.removed);
+        if set.len() > self.max_rows {
             return Err(Refused::TooManyRows { max: self.max_rows });
         }
         if part.more {
             self.staged = Some(Staged::Delta { from: start, to: part.to, set, removed });
             return Ok(Changes::default());
+        }
+        if removed.iter().any(|key| set.contains_key(key)) {
+            return Err(Refused::Inconsistent);
+        }
+        let added = set.keys().filter(|key| !self.rows.contains_key(key)).count();
+        if self.rows.len() + added - removed.len() > self.max_rows {
+            return Err(Refused::TooManyRows { max: self.max_rows });
         }
         self.version = Some(Version { number: part.to, ..start });
         Ok(self.change(set, removed))
@@ -168,8 +172,8 @@ impl<K: Ord + Clone, V: PartialEq> Replica<K, V> {
     }
 
     fn change(&mut self, set: BTreeMap<K, V>, removed: BTreeSet<K>) -> Changes<K, V> {
-        let mut changes = Changes::default();
-        changes.removed = removed.into_iter().filter_map(|key| self.rows.remove_entry(&key)).collect();
+        let removed = removed.into_iter().filter_map(|key| self.rows.remove_entry(&key)).collect();
+        let mut changes = Changes { removed, ..Changes::default() };
         for (key, row) in set {
             match self.rows.get_mut(&key) {
                 Some(old) if *old == row => {}

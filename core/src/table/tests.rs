@@ -249,6 +249,40 @@ fn rows_round_trip_and_long_lists_of_addresses_do_not_decode() {
     assert!(postcard::from_bytes::<Addresses>(&bytes).is_err());
 }
 
+/// Other versions of the program read these bytes: a change here is a change of the protocol.
+#[test]
+fn the_wire_forms_are_golden() {
+    fn hex(value: &impl serde::Serialize) -> String {
+        crate::id::hex(&postcard::to_allocvec(value).unwrap())
+    }
+    let nats =
+        [NatClass::Unknown, NatClass::None, NatClass::EndpointIndependent, NatClass::Sequential, NatClass::Random];
+    assert_eq!(hex(&nats), "0001020304");
+    assert_eq!(hex(&[LinkKind::Direct, LinkKind::Punched, LinkKind::Relayed]), "000102");
+    let row = peer_row(1);
+    assert_eq!(
+        hex(&row),
+        "067065657220310101010101010101010101010101010101030200c0000201a01f0120010db8000000000000000000000001a11f0001000a000001a01f000103"
+    );
+    let server = ServerRow {
+        name: row.name,
+        incarnation: row.incarnation,
+        version: 1,
+        addresses: row.network.public,
+        joined_ms: 1_700_000_000_000,
+        slot: Some(row.slot),
+    };
+    assert_eq!(
+        hex(&server),
+        "067065657220310101010101010101010101010101010101010200c0000201a01f0120010db8000000000000000000000001a11f80d095ffbc31010103"
+    );
+    let version = Version { epoch: epoch(2), number: 300 };
+    let snapshot = Snapshot { version, more: true, rows: vec![(1u8, 2u8)] };
+    assert_eq!(hex(&Update::Snapshot(snapshot)), "000202020202020202020202020202020202ac0201010102");
+    let delta = Delta { epoch: epoch(2), from: 1, to: 300, more: false, set: vec![(1u8, 2u8)], removed: vec![3] };
+    assert_eq!(hex(&Update::Delta(delta)), "01020202020202020202020202020202020201ac02000101020103");
+}
+
 proptest! {
     #[test]
     fn deltas_lead_where_a_snapshot_leads(
@@ -285,7 +319,7 @@ proptest! {
             prop_assert_eq!(told, differing);
         }
         for (number, rows) in history {
-            let keys: Option<Vec<u8>> = table.keys_at(number);
+            let keys: Option<Vec<u8>> = table.keys_at(number).map(|keys| keys.copied().collect());
             prop_assert_eq!(keys.is_some(), table.version().number - number <= max_log as u64);
             if let Some(keys) = keys {
                 prop_assert_eq!(keys, rows.into_keys().collect::<Vec<_>>());
