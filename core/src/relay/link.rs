@@ -242,6 +242,15 @@ mod tests {
         assert_eq!(packet[8..16], tag.as_ref()[..8]);
     }
 
+    /// Other versions of the program read these bytes: a change here is a change of the protocol.
+    #[test]
+    fn the_packet_is_golden() {
+        let (mut peer, mut server) = pair();
+        sealed(&mut peer, b"");
+        assert_eq!(crate::id::hex(&sealed(&mut peer, b"payload")), "09000100020000019516002d1bec74367061796c6f6164");
+        assert_eq!(crate::id::hex(&sealed(&mut server, b"payload")), "0900010002000000b47a745a365d31347061796c6f6164");
+    }
+
     #[test]
     fn counters_go_on_where_their_low_bits_wrap() {
         let (mut peer, mut server) = pair();

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::testing::epoch;
 
@@ -166,4 +168,30 @@ fn a_nested_packet_and_a_tell_go_the_whole_way() {
     let inner = &packet[opened.payload];
     let opened = inner_a.link.open(inner).unwrap();
     assert_eq!(Told::decode(&inner[opened.payload]), Some(Told::UnknownSlot(nobody)));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_judged_without_harm(mut bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let (mut world, now, ..) = world();
+        let verdict = world.receive(now, b'a', &mut bytes);
+        prop_assert!(matches!(verdict, Verdict::Drop(_)), "{:?}", verdict);
+    }
+
+    #[test]
+    fn any_authentic_packet_has_one_fate(dst in 0..6u16, generation in 0..3u8, payload in prop::collection::vec(any::<u8>(), 0..48)) {
+        let (mut world, now, mut a, ..) = world();
+        let mut packet = a.packet(Slot::new(dst, generation).unwrap(), &payload);
+        let verdict = world.receive(now, b'a', &mut packet);
+        let known = dst < 3 && generation == 0;
+        match verdict {
+            Verdict::Forward { nested, .. } => {
+                prop_assert!(known && packet.ends_with(&payload));
+                prop_assert!(!nested || dst == 2);
+            }
+            Verdict::Tell { .. } => prop_assert!(!known),
+            Verdict::Drop(reason) => prop_assert!(payload.is_empty() || reason == DropReason::Nested),
+            Verdict::Local { .. } => prop_assert!(false),
+        }
+    }
 }
