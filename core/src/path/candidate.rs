@@ -13,6 +13,9 @@ const AMPLIFICATION: u64 = 3;
 const MAX_PINGS: usize = 16;
 /// An answer counts as life at most this long after its question: what somebody held back for longer says nothing of now.
 const MAX_ANSWER_AGE: Duration = Duration::from_secs(1);
+/// A sample this much off the estimate (beyond a factor of two) is checked by another ping, so many times in a row at most.
+const SURPRISE: Duration = Duration::from_millis(20);
+const MAX_SURPRISES: u32 = 4;
 /// The pauses between the probes of a candidate; the last one repeats.
 const SCHEDULE_MS: [u64; 12] = [20, 30, 50, 100, 200, 400, 800, 1_000, 4_000, 16_000, 64_000, 300_000];
 /// So many probes go out before the long pauses begin.
@@ -75,6 +78,7 @@ pub(super) struct Candidate<R> {
     sent: u64,
     pub(super) rtt: Option<Duration>,
     pub(super) sampled: Option<Instant>,
+    surprises: u32,
     /// Until when the sending direction is known to have worked.
     pub(super) confirmed: Option<Instant>,
     /// When the newest ping had been sent that arrived and whose answer did not.
@@ -109,6 +113,7 @@ impl<R: Copy> Candidate<R> {
             sent: 0,
             rtt: None,
             sampled: None,
+            surprises: 0,
             confirmed: None,
             reported: None,
             heard: None,
@@ -137,6 +142,12 @@ impl<R: Copy> Candidate<R> {
     /// All quick probes went unanswered.
     pub(super) fn is_tired(&self) -> bool {
         !self.is_proven() && self.step >= QUICK_PROBES
+    }
+
+    /// Not worth another probe: a source that never answered, or one that answered and has been silent for minutes.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let last = if self.failures == 0 { QUICK_PROBES } else { SCHEDULE_MS.len() - 1 };
+        !self.listed && !self.is_proven() && self.step > last
     }
 
     /// The order of preference, best first.
@@ -212,9 +223,7 @@ impl<R: Copy> Candidate<R> {
 
     /// The answer to `ping` came back on this very path.
     pub(super) fn pong(&mut self, now: Instant, ping: Ping, full: bool) {
-        let rtt = now.saturating_duration_since(ping.at);
-        self.rtt = Some(self.rtt.map_or(rtt, |smoothed| (smoothed * 3 + rtt) / 4));
-        self.sampled = Some(now);
+        self.sample(now, ping.at);
         self.validated = true;
         self.misses = 0;
         self.awaited = None;
@@ -225,6 +234,19 @@ impl<R: Copy> Candidate<R> {
         } else if self.proof == Proof::None {
             self.want(Size::Full);
         }
+    }
+
+    /// One answer that was held up somewhere must not make a path seem slow, and its death go unnoticed, for minutes.
+    fn sample(&mut self, now: Instant, sent: Instant) {
+        let sample = now.saturating_duration_since(sent).min(MAX_ANSWER_AGE);
+        let old = self.rtt.unwrap_or(sample);
+        let surprising = sample > old * 2 + SURPRISE || sample * 2 + SURPRISE < old;
+        self.surprises = if surprising && self.surprises < MAX_SURPRISES { self.surprises + 1 } else { 0 };
+        if self.surprises > 0 {
+            self.want(Size::Small);
+        }
+        self.rtt = Some(if sample < old { (old + sample) / 2 } else { (old * 3 + sample) / 4 });
+        self.sampled = Some(now);
     }
 
     fn prove(&mut self, now: Instant) {

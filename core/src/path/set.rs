@@ -41,14 +41,14 @@ pub(super) struct Settings {
 
 impl Settings {
     fn new(config: &Config) -> Self {
-        let least = Duration::from_millis(1);
-        let doubt = config.doubt.0.max(least);
+        let bounded = |time: Duration| time.clamp(Duration::from_millis(1), Duration::from_secs(24 * 3_600));
+        let doubt = bounded(config.doubt.0);
         Self {
             max_candidates: config.max_candidates.clamp(1, usize::from(MAX_PATHS)),
-            heartbeat: config.heartbeat.max(least),
-            retry: config.heartbeat_retry.max(least),
-            attempts: config.heartbeat_attempts.max(1),
-            doubt: (doubt, config.doubt.1.max(doubt)),
+            heartbeat: bounded(config.heartbeat),
+            retry: bounded(config.heartbeat_retry),
+            attempts: config.heartbeat_attempts.clamp(1, 1_000),
+            doubt: (doubt, bounded(config.doubt.1).max(doubt)),
         }
     }
 }
@@ -122,7 +122,7 @@ struct PendingPong<R> {
 ///
 /// Several calls in a row are always legal. After each touch look at [`poll_transmit`](Self::poll_transmit),
 /// [`poll_event`](Self::poll_event) and [`deadline`](Self::deadline).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PathSet<R> {
     pub(super) settings: Settings,
     pub(super) candidates: Vec<Candidate<R>>,

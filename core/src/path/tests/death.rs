@@ -174,3 +174,49 @@ fn the_end_that_hears_of_doubt_follows_without_data_of_its_own() {
     assert_eq!(world.ends[1].best(), 2, "its acknowledgements would be lost else");
     assert!(world.ends[1].events.last().unwrap().0 < Duration::from_secs(21));
 }
+
+#[test]
+fn ends_that_use_different_paths_notice_the_death_of_either() {
+    for dead in [1, 2] {
+        for up in [[false, false], [true, false], [false, true]] {
+            let mut world = World::new(&[(1, Relayed, 20), (2, Relayed, 21)]);
+            world.run(Duration::from_secs(1));
+            world.ends[1].set.active = world.ends[1].set.candidate(&2).map(|candidate| candidate.id);
+            world.stream(0, Some(ms(5)));
+            world.run(Duration::from_secs(5));
+            assert_eq!(world.ends.each_ref().map(|end| end.best()), [1, 2]);
+            world.set_up(dead, up);
+            world.run(Duration::from_secs(30));
+            assert_eq!(world.ends.each_ref().map(|end| (end.best(), end.is_dead())), [(3 - dead, false); 2], "{up:?}");
+            let blackout = world.blackout(1, Duration::from_secs(3));
+            assert!(blackout <= ms(400), "{dead} {up:?} {blackout:?}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_was_held_up_does_not_make_the_next_death_long() {
+    let mut world = World::new(&[(1, Direct, 10), (2, Relayed, 20)]);
+    world.run(Duration::from_secs(13));
+    world.ends[1].paused = true;
+    world.run(ms(2_500));
+    world.resume(1);
+    world.run(ms(500));
+    world.stream(0, Some(ms(5)));
+    world.run(ms(500));
+    world.set_up(world.ends[0].best(), [false; 2]);
+    world.run(Duration::from_secs(3));
+    let blackout = world.blackout(1, Duration::from_secs(17));
+    assert!(blackout <= ms(300), "{blackout:?}");
+}
+
+#[test]
+fn even_a_slow_path_that_dies_holds_data_up_for_a_second_at_most() {
+    for delay in [150, 200, 300, 450] {
+        let world = die([delay, 50], [true, true], [false, false]);
+        for end in 0..2 {
+            let blackout = world.blackout(end, Duration::from_secs(15));
+            assert!(blackout <= SECOND, "{delay} ms: {blackout:?}");
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Before the link is up.
 
+use std::time::Duration;
+
 use super::world::{keys, ms};
 use crate::{
     Config,
@@ -116,4 +118,23 @@ fn limits_of_zero_do_no_harm() {
         set.handle_timeout(now);
     }
     unreachable!("it never died");
+}
+
+#[test]
+fn limits_without_end_do_no_harm() {
+    let start = epoch();
+    let mut config = Config { max_candidates: usize::MAX, heartbeat_attempts: u32::MAX, ..Config::default() };
+    config.heartbeat = Duration::MAX;
+    config.heartbeat_retry = Duration::MAX;
+    config.doubt = (Duration::MAX, Duration::MAX);
+    let mut set = PathSet::new(&config, start);
+    for route in 0..200 {
+        set.add_candidate(start, route, Direct);
+    }
+    assert_eq!(set.candidates().count(), 64);
+    set.establish(start, keys()[0].clone(), 1);
+    set.set_in_flight(start, true);
+    set.challenge(start);
+    while set.poll_transmit(start, &mut Vec::new()).is_some() {}
+    assert!(set.deadline() > Some(start));
 }

@@ -177,3 +177,22 @@ fn a_long_round_trip_is_no_reason_to_leave_a_better_class() {
     world.run(Duration::from_secs(30));
     assert_eq!((world.ends[0].best(), world.ends[0].switches()), (2, before));
 }
+
+#[test]
+fn the_end_that_did_not_dial_holds_back_too() {
+    let mut world = World::new(&[(1, Relayed, 20)]);
+    world.wire(2, Direct, 5);
+    let now = world.now;
+    world.ends[0].set.add_candidate(now, 2, Direct);
+    world.stream(1, Some(ms(5)));
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.ends[1].best(), 2, "learned from the probes of the other end");
+    for _ in 0..30 {
+        world.set_up(2, [false; 2]);
+        world.run(ms(4_000));
+        world.set_up(2, [true; 2]);
+        world.run(ms(4_000));
+    }
+    let switches = world.ends[1].switches();
+    assert!(switches <= 24, "{switches} switches in four minutes");
+}
