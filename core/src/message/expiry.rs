@@ -46,11 +46,6 @@ impl Expiries {
         }
     }
 
-    /// Forgets all entries that name only orders below `lowest`: keeps the index in proportion to the live messages.
-    pub(super) fn sweep(&mut self, lowest: u64) {
-        self.due.retain(|_, (_, last)| *last >= lowest);
-    }
-
     pub(super) fn len(&self) -> usize {
         self.due.len()
     }
@@ -87,7 +82,6 @@ mod tests {
         }
         expiries.forget_below(3);
         assert_eq!(expiries.next(), Some(start + Duration::from_millis(35)));
-        expiries.sweep(5);
-        assert_eq!(expiries.len(), 1);
+        assert_eq!(expiries.len(), 3);
     }
 }
