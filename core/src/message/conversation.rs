@@ -106,11 +106,12 @@ impl Conversation {
         self.outbox.poll_chunk(now, lane)
     }
 
-    /// Whether bytes of the lanes are wanted now: the session of this link is settled, and the application is not behind
-    /// by `Config::max_unhanded_messages` or `Config::max_unhanded_bytes`. Changes by
-    /// [`handle_control`](Self::handle_control) and [`handed`](Self::handed).
-    pub fn can_receive(&self) -> bool {
-        self.inbox.can_receive()
+    /// Whether bytes of `lane` are wanted now: the session of this link is settled, and neither what the application has
+    /// not taken is over `Config::max_unhanded_messages` or `Config::max_unhanded_bytes`, nor that together with the
+    /// halves of messages (then one lane goes on). Changes by [`handle_control`](Self::handle_control),
+    /// [`receive`](Self::receive) on another lane, and [`handed`](Self::handed).
+    pub fn can_receive(&self, lane: u8) -> bool {
+        self.inbox.can_receive(lane)
     }
 
     /// Takes the next bytes of the stream of `lane`, at most [`MAX_CHUNK`](super::MAX_CHUNK) and only while
@@ -125,7 +126,8 @@ impl Conversation {
         self.inbox.receive(lane, bytes)
     }
 
-    /// The application has taken the message: a receipt goes out. In any order; what is unknown is ignored.
+    /// The application has taken a message that arrived in this conversation: a receipt goes out. In any order; what is
+    /// unknown or was given before is ignored.
     pub fn handed(&mut self, _now: Instant, lane: u8, seq: u64) {
         self.inbox.handed(lane, seq);
     }
@@ -148,6 +150,11 @@ impl Conversation {
     /// Gives every message of ours an outcome: `reason`, or `unknown_outcome` if it was written to a link.
     pub fn fail_all(&mut self, reason: Reason) {
         self.outbox.fail_all(reason);
+    }
+
+    /// A message of ours waits for its outcome: a link is wanted.
+    pub fn wants_link(&self) -> bool {
+        !self.outbox.is_empty()
     }
 
     /// Nothing of ours waits for an outcome and nothing of theirs for the application: the best one to forget.

@@ -46,12 +46,42 @@ impl Expiries {
         }
     }
 
-    /// Forgets all entries that name only orders below `lowest`: keeps the index in proportion to the live messages.
-    pub(super) fn sweep(&mut self, lowest: u64) {
-        self.due.retain(|_, (_, last)| *last >= lowest);
-    }
-
     pub(super) fn len(&self) -> usize {
         self.due.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::epoch;
+
+    #[test]
+    fn messages_that_expire_together_share_an_entry() {
+        let start = epoch();
+        let at = |us| start + Duration::from_micros(us);
+        let mut expiries = Expiries::default();
+        for (order, us) in [(1, 10_000), (2, 10_001), (3, 15_000), (4, 15_001), (5, 9_000)] {
+            expiries.insert(at(us), order);
+        }
+        assert_eq!(expiries.len(), 3);
+        assert_eq!(expiries.next(), Some(at(14_000)));
+        assert_eq!(expiries.pop_due(at(13_999)), None);
+        assert_eq!(expiries.pop_due(at(30_000)), Some((5, 5)));
+        assert_eq!(expiries.pop_due(at(30_000)), Some((1, 3)));
+        assert_eq!(expiries.pop_due(at(30_000)), Some((4, 4)));
+        assert_eq!(expiries.pop_due(at(30_000)), None);
+    }
+
+    #[test]
+    fn entries_of_messages_that_are_gone_are_forgotten() {
+        let start = epoch();
+        let mut expiries = Expiries::default();
+        for (order, ms) in [(1, 10), (2, 20), (3, 90), (4, 30), (5, 40)] {
+            expiries.insert(start + Duration::from_millis(ms), order);
+        }
+        expiries.forget_below(3);
+        assert_eq!(expiries.next(), Some(start + Duration::from_millis(35)));
+        assert_eq!(expiries.len(), 3);
     }
 }

@@ -146,6 +146,11 @@ impl Assembler {
         }
     }
 
+    /// Bytes of a message that is not complete.
+    pub(super) fn held(&self) -> usize {
+        self.body.as_ref().map_or(0, |body| body.data.len())
+    }
+
     fn begin(&mut self, head: Head, max_message: usize) -> Result<Option<Item>, Violation> {
         match (head, &mut self.body) {
             (Head::Whole(kind, len), None) => {

@@ -60,8 +60,16 @@ impl Inbox {
         }
     }
 
-    pub(super) fn can_receive(&self) -> bool {
-        self.open && self.unhanded_messages < self.max_messages.max(1) && self.unhanded_bytes < self.max_bytes.max(1)
+    pub(super) fn can_receive(&self, lane: u8) -> bool {
+        let room = self.unhanded_messages < self.max_messages.max(1) && self.unhanded_bytes < self.max_bytes.max(1);
+        if !self.open || !room {
+            return false;
+        }
+        let halves = || self.lanes.iter().map(|lane| lane.assembler.held()).enumerate();
+        let held: usize = halves().map(|(_, held)| held).sum();
+        // one lane always goes on, so that half messages cannot keep each other from their ends
+        held.saturating_add(self.unhanded_bytes) < self.max_bytes
+            || halves().find(|(_, held)| *held > 0).is_none_or(|(index, _)| index == usize::from(lane))
     }
 
     pub(super) fn receive(&mut self, lane: u8, mut bytes: Bytes) -> Result<(), Violation> {

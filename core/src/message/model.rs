@@ -234,7 +234,7 @@ impl World {
     fn read(&mut self, end: usize, lane: u8, bytes: usize) -> bool {
         let Some(link) = self.ends[end].link else { return false };
         let stream = &mut self.links[link][1 - end].lanes[usize::from(lane)];
-        if stream.is_empty() || !self.ends[end].conversation.can_receive() {
+        if stream.is_empty() || !self.ends[end].conversation.can_receive(lane) {
             return false;
         }
         let bytes = stream.copy_to_bytes(bytes.min(stream.len()));
@@ -358,7 +358,9 @@ impl World {
             }
         }
         for End { conversation, life, blocked, .. } in &self.ends {
-            assert!(conversation.is_idle() && !blocked && conversation.deadline().is_none());
+            assert!(
+                conversation.is_idle() && !conversation.wants_link() && !blocked && conversation.deadline().is_none()
+            );
             assert_eq!(conversation.lanes_ready(), 0);
             let left = self.sent.iter().find(|(_, sent)| sent.life == *life && sent.outcome.is_none());
             assert!(left.is_none(), "no outcome: {left:?}");
@@ -390,4 +392,57 @@ proptest! {
     fn promises_hold_on_a_link_that_lives(ops in prop::collection::vec(calm_op(), 0..250)) {
         run([Op::NewLink, Op::Attach { end: 0 }, Op::Attach { end: 1 }].into_iter().chain(ops).collect());
     }
+    /// A remote that is let in but keeps no rule may lose its link, and nothing else.
+    #[test]
+    fn nothing_that_a_remote_says_does_harm(moves in prop::collection::vec(hostile(), 0..60)) {
+        let config = Config { max_message: 1000, max_unhanded_messages: 4, ..Config::default() };
+        let now = epoch();
+        let mut conversation = Conversation::new(&config, seed(0));
+        let (mut outcomes, mut sent) = (BTreeSet::new(), 0);
+        conversation.attach(now);
+        for (message, lane, bytes) in moves {
+            let data = payload(sent, 40);
+            let message_of_ours = Outgoing { lane: 0, kind: Kind::Message, data, expires: now + TTL, tag: sent };
+            sent += u64::from(conversation.send(now, message_of_ours).is_ok());
+            let mut result = conversation.handle_control(now, message);
+            if conversation.can_receive(lane) {
+                result = result.and(conversation.receive(now, lane, bytes.into()));
+            }
+            while conversation.poll_control().is_some() || conversation.poll_chunk(now, 0).is_some() {}
+            if result.is_err() {
+                conversation.attach(now);
+            }
+            while let Some(event) = conversation.poll_event() {
+                match event {
+                    ConversationEvent::Arrived { lane, seq, .. } => conversation.handed(now, lane, seq),
+                    ConversationEvent::Outcome { tag, .. } => prop_assert!(outcomes.insert(tag)),
+                    ConversationEvent::Unblocked => {}
+                }
+            }
+        }
+        conversation.handle_timeout(now + 2 * TTL);
+        while let Some(event) = conversation.poll_event() {
+            if let ConversationEvent::Outcome { tag, .. } = event {
+                prop_assert!(outcomes.insert(tag));
+            }
+        }
+        prop_assert_eq!(outcomes.len() as u64, sent);
+    }
+}
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn hostile() -> impl Strategy<Value = (SessionMessage, u8, Vec<u8>)> {
+    let number = || prop_oneof![4 => 0..6u64, 1 => any::<u64>()];
+    let session = || (0..2u64, 0..3u64).prop_map(|(life, count)| SessionId { seed: seed(life), count });
+    let heard = (session(), prop::collection::vec(number(), 0..4)).prop_map(|(session, next)| Heard { session, next });
+    let message = prop_oneof![
+        (0..2u64, prop::option::of(heard))
+            .prop_map(|(life, heard)| SessionMessage::Known { instance: seed(life), heard }),
+        session().prop_map(|session| SessionMessage::Open { session }),
+        (0..2u8, number(), prop::collection::vec((number(), number()), 0..3))
+            .prop_map(|(lane, below, also)| SessionMessage::Receipt(Receipt { lane, below, also })),
+    ];
+    let bytes = prop::collection::vec(prop_oneof![0..9u8, any::<u8>()], 0..40);
+    (message, prop_oneof![9 => 0..3u8, 1 => any::<u8>()], bytes)
 }

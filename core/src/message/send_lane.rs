@@ -68,10 +68,20 @@ impl SendLane {
         let order = self.next_order;
         self.next_order += 1;
         if self.expiries.len() > 2 * self.entries.len() + MAX_DEAD {
-            self.expiries.sweep(self.lowest_order());
+            self.index_expiries();
         }
         self.expiries.insert(message.expires, order);
         self.entries.push_back(Entry { order, number: NO_NUMBER, message: Some(message) });
+    }
+
+    /// Anew, without the messages that are gone: the index stays in proportion to the live ones.
+    fn index_expiries(&mut self) {
+        self.expiries = Expiries::default();
+        for Entry { order, message, .. } in &self.entries {
+            if let Some(message) = message {
+                self.expiries.insert(message.expires, *order);
+            }
+        }
     }
 
     /// Whether [`poll_chunk`](Self::poll_chunk) has something to write.
@@ -343,5 +353,38 @@ impl SendLane {
         self.numbered = 0;
         self.expiries.forget_below(self.lowest_order());
         self.restart();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::epoch;
+
+    impl Report for Vec<(u64, Outcome)> {
+        fn outcome(&mut self, message: Queued, outcome: Outcome) {
+            self.push((message.tag, outcome));
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_follows_the_live_messages() {
+        let (now, mut lane, mut outcomes) = (epoch(), SendLane::default(), Vec::new());
+        lane.resume(0);
+        for tag in 0..10_000 {
+            let expires = now + Duration::from_secs(60 + tag);
+            lane.push(Queued { tag, expires, kind: Kind::Message, data: Bytes::new() });
+            assert!(lane.poll_chunk(now, &mut outcomes).is_some());
+            if tag > 0 {
+                lane.receipt(0, &[(tag, tag + 1)], &mut outcomes).unwrap();
+            }
+            assert!(lane.entries.len() < 50 && lane.expiries.len() < 150);
+        }
+        assert_eq!(outcomes.len(), 9_999);
+        lane.expire(now + Duration::from_secs(70), &mut outcomes);
+        assert_eq!(outcomes.last(), Some(&(0, Outcome::Expired)));
+        assert!(lane.entries.is_empty() && lane.deadline().is_none());
     }
 }

@@ -96,7 +96,7 @@ impl Pair {
     fn write(&mut self) -> bool {
         let mut moved = false;
         for lane in 0..self.config.lanes {
-            while self.b.can_receive() {
+            while self.b.can_receive(lane) {
                 let Some(chunk) = self.a.poll_chunk(self.now, lane) else { break };
                 assert!(chunk.len() <= MAX_CHUNK);
                 self.b.receive(self.now, lane, chunk).unwrap();
@@ -464,13 +464,32 @@ fn an_application_that_does_not_take_is_not_read_for() {
     }
     pair.run();
     let shown = pair.shown.len();
-    assert!(!pair.b.can_receive() && (8..20).contains(&shown), "{shown}");
+    assert!(!pair.b.can_receive(0) && (8..20).contains(&shown), "{shown}");
     let mut taken = 0;
     while taken < pair.shown.len() {
         pair.take(taken);
         taken += 1;
     }
     assert!(pair.outcomes.len() == 100 && pair.all(Outcome::Delivered));
+}
+
+#[test]
+fn halves_of_messages_are_bounded_and_do_not_keep_each_other_waiting() {
+    let mut pair = Pair::linked(Config { max_unhanded_bytes: 200_000, ..config() });
+    pair.takes = false;
+    for lane in 0..4 {
+        pair.send(lane, lane.into(), vec![lane; 150_000]);
+        pair.write_lanes(&[(lane, 2)]);
+    }
+    assert_eq!([0, 1, 2, 3].map(|lane| pair.b.can_receive(lane)), [true, false, false, false]);
+    pair.run();
+    assert_eq!(pair.shown.len(), 2);
+    let mut taken = 0;
+    while taken < pair.shown.len() {
+        pair.take(taken);
+        taken += 1;
+    }
+    assert!(pair.outcomes.len() == 4 && pair.all(Outcome::Delivered));
 }
 
 #[test]
@@ -708,7 +727,7 @@ fn a_receiver_cannot_expect_what_was_never_sent_or_was_acknowledged() {
 fn bytes_before_the_session_or_on_no_lane_are_violations() {
     let mut pair = Pair::new(config());
     pair.b.attach(pair.now);
-    assert!(!pair.b.can_receive());
+    assert!(!pair.b.can_receive(0));
     assert!(pair.b.receive(pair.now, 0, Bytes::from_static(&[1, 0])).is_err());
     let mut pair = Pair::linked(config());
     assert!(pair.b.receive(pair.now, 15, Bytes::from_static(&[1, 0])).is_ok());
