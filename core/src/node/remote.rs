@@ -130,7 +130,7 @@ impl Node {
         let Some(remote) = self.remotes.get_mut(&id) else { return };
         let Some(conversation) = &mut remote.conversation else { return };
         let verdict = loop {
-            if !conversation.can_receive() {
+            if !conversation.can_receive(lane) {
                 remote.unread.insert(lane);
                 break Ok(());
             }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Bounded, Delta, MAX_PART_ROWS, PART_BYTES, PeerRow, Publisher, Replica, Snapshot, Update, Version};
-use crate::{Id, Incarnation, node::PathKind};
+use crate::{Id, Incarnation, path::PathKind};
 
 /// Fewer links than this are named by Id, so that a small report costs the server no walk over its directory.
 const INDEX_FROM: usize = 16;

@@ -42,6 +42,8 @@ pub struct NetworkInfo {
     pub listen: Addresses,
     /// What the NAT in front of it does.
     pub nat: NatClass,
+    /// It takes nothing from a direct path to another peer.
+    pub relay_only: bool,
 }
 
 /// A peer that is linked to a server (tables A and E).
