@@ -139,7 +139,8 @@ impl ServerTables {
 
     /// Table B.
     pub(crate) fn reported_links(&self) -> Vec<(Id, Id, PathKind)> {
-        let rows = self.links.iter().flat_map(|(from, links)| links.rows().iter().map(|(to, kind)| (*from, *to, *kind)));
+        let rows =
+            self.links.iter().flat_map(|(from, links)| links.rows().iter().map(|(to, kind)| (*from, *to, *kind)));
         rows.map(|(from, to, kind)| (from, to, kind.into())).collect()
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-pub use crate::{message::Outcome, path::PathKind};
 use crate::{Id, Identity, Incarnation, Name, NetworkKey, Reason, Role, ServerKey};
+pub use crate::{message::Outcome, path::PathKind};
 
 /// All that a node is given at its start; it takes nothing from anywhere else.
 #[derive(Clone, Debug)]

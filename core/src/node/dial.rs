@@ -1,6 +1,9 @@
 //! Which links are wanted, and dialling them for ever with back-off and jitter.
 
-use std::{net::SocketAddr, time::{Duration, Instant}};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use super::{
     Event, Node, Route, Timer, Warning,
@@ -8,7 +11,12 @@ use super::{
     own::direct_candidates,
     roles::RoleState,
 };
-use crate::{Config, Id, link::{Link, LinkToken}, noise, path::PathKind};
+use crate::{
+    Config, Id,
+    link::{Link, LinkToken},
+    noise,
+    path::PathKind,
+};
 
 /// The higher Id of two peers waits this long for the lower one's dial, unless it has something to say.
 const YIELD: Duration = Duration::from_secs(2);
@@ -185,7 +193,9 @@ impl Node {
         }
         let (address, known) = (introducer.address, introducer.id);
         let linked = known.is_some_and(|id| self.is_linked(&id));
-        if needed && !linked && !self.network.is_own(&address)
+        if needed
+            && !linked
+            && !self.network.is_own(&address)
             && let Some(socket) = self.network.socket_for(&address)
         {
             let route = Route::Udp { socket, remote: address };

@@ -8,7 +8,10 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{Datagram, Node, Route, links::{Entry, Origin}};
+use super::{
+    Datagram, Node, Route,
+    links::{Entry, Origin},
+};
 use crate::{
     Config,
     link::{Link, LinkToken},

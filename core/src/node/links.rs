@@ -479,10 +479,13 @@ impl Node {
         if let (Some(id), LostReason::Closed { code, .. }) = (remote, &reason) {
             CloseCode::from_code(u64::from(*code)).map(|code| self.explain_close(id, code));
         }
-        match (phase, remote.or(match origin {
-            Origin::Dialled(id) => Some(id),
-            _ => None,
-        })) {
+        match (
+            phase,
+            remote.or(match origin {
+                Origin::Dialled(id) => Some(id),
+                _ => None,
+            }),
+        ) {
             (Phase::Admitted, Some(id)) => {
                 self.unlink(now, token, id);
                 let challenger = self.remote(id).challenger.take();

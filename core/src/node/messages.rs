@@ -57,13 +57,7 @@ impl Node {
     ///
     /// # Errors
     /// Nothing was sent to anyone; `Blocked` gives the message back.
-    pub fn send(
-        &mut self,
-        now: Instant,
-        to: &[Id],
-        data: Bytes,
-        options: SendOptions,
-    ) -> Result<SendId, CommandError> {
+    pub fn send(&mut self, now: Instant, to: &[Id], data: Bytes, options: SendOptions) -> Result<SendId, CommandError> {
         self.now = now;
         self.check_message(data.len(), options.lane)?;
         let mut distinct = to.to_vec();

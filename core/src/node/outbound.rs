@@ -5,8 +5,11 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::{Node, Route, Timer, Transmit};
-use crate::{Id, link::{LinkToken, LinkTransmit},
-    relay::HEADER_LEN};
+use crate::{
+    Id,
+    link::{LinkToken, LinkTransmit},
+    relay::HEADER_LEN,
+};
 
 /// Datagrams that are already whole: forwarded ones, copies for a second path.
 pub(super) struct Outgoing {

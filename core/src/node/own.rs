@@ -22,8 +22,7 @@ pub(super) struct OwnNetwork {
 
 impl OwnNetwork {
     pub(super) fn new(local: LocalNetwork, relay_only: bool) -> Self {
-        let mut own =
-            Self { local, seen: BTreeMap::new(), relay_only, info: NetworkInfo::default() };
+        let mut own = Self { local, seen: BTreeMap::new(), relay_only, info: NetworkInfo::default() };
         own.refresh();
         own
     }
@@ -84,14 +83,8 @@ impl OwnNetwork {
         let changed = (&public, &private, &listen) != (&self.info.public, &self.info.private, &self.info.listen);
         if changed || self.info.version == 0 {
             let version = self.info.version.saturating_add(1);
-            self.info = NetworkInfo {
-                version,
-                public,
-                private,
-                listen,
-                relay_only: self.relay_only,
-                ..NetworkInfo::default()
-            };
+            self.info =
+                NetworkInfo { version, public, private, listen, relay_only: self.relay_only, ..NetworkInfo::default() };
         }
         changed
     }

@@ -68,7 +68,8 @@ impl Node {
             }
             let directory = tables.directory(&server).filter(|_| !told.by_id);
             let update = self.reports.table.update_since(told.version);
-            messages.extend(LinkReport::parts(update, directory).into_iter().map(|part| (server, Control::Links(part))));
+            messages
+                .extend(LinkReport::parts(update, directory).into_iter().map(|part| (server, Control::Links(part))));
             *told = Told { version: Some(version), by_id: false };
         }
         for (server, message) in messages {

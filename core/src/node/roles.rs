@@ -134,7 +134,8 @@ impl Node {
             // the address that was dialled is one that works, whatever the server says of itself
             let dialled = self.links.get(token).filter(|entry| entry.link.is_dialler());
             let dialled = dialled.and_then(|entry| entry.link.route()?.address());
-            let mut addresses: Vec<SocketAddr> = hello.network.listen.iter().chain(&hello.network.private).copied().collect();
+            let mut addresses: Vec<SocketAddr> =
+                hello.network.listen.iter().chain(&hello.network.private).copied().collect();
             addresses.extend(dialled.filter(|address| !addresses.contains(address)));
             let row = ServerRow {
                 name: hello.name.clone(),

@@ -36,9 +36,8 @@ impl Node {
                     .filter(|(id, _)| *id != self.id())
                     .map(|(id, row)| (id, (row.name.clone(), row.addresses.to_vec()))),
             ),
-            RoleState::Peer(tables) => rows.extend(
-                tables.servers().into_iter().map(|(id, row)| (id, (row.name.clone(), row.addresses.to_vec()))),
-            ),
+            RoleState::Peer(tables) => rows
+                .extend(tables.servers().into_iter().map(|(id, row)| (id, (row.name.clone(), row.addresses.to_vec())))),
         }
         for id in self.linked_servers() {
             rows.entry(*id).or_insert_with(|| {

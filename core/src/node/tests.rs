@@ -156,7 +156,9 @@ impl Net {
                         node.handle(now, Input::Persisted(persist.id));
                     }
                     Output::Event(event) => {
-                        if host.takes && let Event::Message { receipt, .. } | Event::Request { receipt, .. } = &event {
+                        if host.takes
+                            && let Event::Message { receipt, .. } | Event::Request { receipt, .. } = &event
+                        {
                             node.handed(now, *receipt);
                         }
                         host.events.push(event);
@@ -340,7 +342,8 @@ fn two_holders_of_one_key_are_both_told() {
     net.run(secs(4));
     let own = net.id(1);
     for index in [1, twin] {
-        let told = net.take_events(index).iter().any(|e| matches!(e, Event::DuplicateIdentity { id, .. } if *id == own));
+        let told =
+            net.take_events(index).iter().any(|e| matches!(e, Event::DuplicateIdentity { id, .. } if *id == own));
         assert!(told, "node {index}");
     }
 }
