@@ -23,6 +23,8 @@ pub(super) const QUICK_PROBES: usize = 8;
 /// How long a path that failed once is not preferred to a living one; it doubles with each further failure.
 const FIRST_HOLD: Duration = Duration::from_secs(1);
 const MAX_HOLD: Duration = Duration::from_secs(32);
+/// Between the probes of a path whose time of rest is over, until one is answered.
+const REST_RETRY: Duration = Duration::from_millis(500);
 /// A path that lived for so long starts with a clean record.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
@@ -203,6 +205,8 @@ impl<R: Copy> Candidate<R> {
             let pause = SCHEDULE_MS.get(self.step).or(SCHEDULE_MS.last()).copied().unwrap_or(u64::MAX);
             self.next_ping = now.checked_add(Duration::from_millis(pause));
             self.step = (self.step + 1).min(SCHEDULE_MS.len());
+        } else if self.held_until.is_some() {
+            self.next_ping = Some(now + REST_RETRY);
         }
     }
 
@@ -295,5 +299,76 @@ impl<R: Copy> Candidate<R> {
             Size::Small => small,
         };
         [size, small].into_iter().find(|&size| self.may_send(size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::epoch;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn answer(candidate: &mut Candidate<u8>, sent: Instant, rtt: u64) {
+        candidate.pong(sent + ms(rtt), Ping { counter: 1, at: sent, size: FULL_SIZE }, true);
+    }
+
+    #[test]
+    fn what_failed_rests_and_must_answer_after_that() {
+        let start = epoch();
+        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        candidate.established(start);
+        assert!(candidate.is_eligible());
+        candidate.fail(start);
+        answer(&mut candidate, start + ms(100), 20);
+        assert!(candidate.is_proven() && !candidate.is_eligible());
+        assert_eq!(candidate.next_ping, Some(start + ms(1_000)));
+        candidate.step(start + ms(1_000));
+        assert_eq!(candidate.next_ping, Some(start + ms(1_500)), "that probe may be lost");
+        answer(&mut candidate, start + ms(1_500), 20);
+        assert!(candidate.is_eligible() && candidate.next_ping.is_none());
+    }
+
+    #[test]
+    fn each_failure_doubles_the_rest_until_a_minute_of_life() {
+        let mut now = epoch();
+        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        let mut rest = |candidate: &mut Candidate<u8>, life: u64| {
+            answer(candidate, now, 20);
+            now += ms(life);
+            candidate.fail(now);
+            candidate.held_until.map(|until| (until - now).as_secs())
+        };
+        let rests: Vec<_> = (0..8).filter_map(|_| rest(&mut candidate, 10_000)).collect();
+        assert_eq!(rests, [1, 2, 4, 8, 16, 32, 32, 32]);
+        assert_eq!(rest(&mut candidate, 61_000), Some(1));
+    }
+
+    #[test]
+    fn what_is_held_back_counts_as_life_for_a_second_at_most() {
+        let start = epoch();
+        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        candidate.confirm(start + ms(9_000), start);
+        assert_eq!(candidate.confirmed, Some(start + ms(1_000)));
+        candidate.confirm(start + ms(9_000), start + ms(8_900));
+        assert_eq!(candidate.confirmed, Some(start + ms(9_000)));
+    }
+
+    #[test]
+    fn an_odd_sample_is_checked_a_few_times() {
+        let start = epoch();
+        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        let mut sample = |rtt: u64| {
+            candidate.want = None;
+            answer(&mut candidate, start, rtt);
+            (candidate.want.is_some(), candidate.rtt.map(|rtt| rtt.as_millis()))
+        };
+        assert_eq!(sample(20), (false, Some(20)));
+        assert_eq!(sample(30), (false, Some(22)));
+        assert_eq!(sample(60_000), (true, Some(266)), "a second is the most that counts");
+        assert_eq!([sample(20), sample(20), sample(20)].map(|(again, _)| again), [true, true, true]);
+        assert!(!sample(900).0, "enough");
     }
 }
