@@ -141,8 +141,6 @@ impl Inbox {
         self.open = false;
         for lane in &mut self.lanes {
             lane.assembler = Assembler::default();
-            lane.also.clear();
-            lane.receipt_due = false;
         }
     }
 
