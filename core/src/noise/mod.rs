@@ -5,8 +5,8 @@
 //! in `docs/handshake.md`.
 //!
 //! Two duties stay with the caller, because quinn-proto would answer before anything is authenticated: only datagrams
-//! that pass [`admit`] and, when they open a connection, [`check_first_id`] may reach an `Endpoint`; and the `response`
-//! of a failed `Endpoint::accept` is never sent.
+//! that pass [`admit`] and, when they open a connection, [`check_first_id`] may reach an `Endpoint`; and what `handle`
+//! or a failed `accept` of an `Endpoint` would have sent in response is never sent.
 
 mod admit;
 mod entropy;
@@ -97,4 +97,10 @@ pub fn client(
 /// A first packet whose destination id has no valid tag for this node is ignored without an answer.
 pub fn server(handshake: &Arc<Handshake>, seed: [u8; 32]) -> Arc<dyn crypto::ServerConfig> {
     Arc::new(session::Server { handshake: Arc::clone(handshake), seed })
+}
+
+/// The crypto of an answering side that answers nobody, for endpoints that only dial: without any, quinn-proto sends a
+/// stateless reset to first packets.
+pub fn deaf(handshake: &Arc<Handshake>) -> Arc<dyn crypto::ServerConfig> {
+    Arc::new(session::Deaf { handshake: Arc::clone(handshake) })
 }

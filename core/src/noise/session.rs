@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{Cipher, Id, PublicKey, Role, rng::Rng};
 
-const PATTERN: &str = "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s";
+pub(super) const PATTERN: &str = "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s";
 
 /// What [`peer_identity`](quinn_proto::crypto::Session::peer_identity) gives, boxed: who is at the other end, proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,30 @@ impl ServerConfig for Server {
             .ok_or(HandshakeError::Internal)
             .and_then(|first_id| begin(&self.handshake, Side::Server, &first_id, self.seed, &parameters));
         Box::new(Session::new(Arc::clone(&self.handshake), Side::Server, Await::Offer, noise, parameters))
+    }
+}
+
+pub(super) struct Deaf {
+    pub(super) handshake: Arc<Handshake>,
+}
+
+impl ServerConfig for Deaf {
+    fn initial_keys(&self, _version: u32, _dst_cid: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
+        Err(UnsupportedVersion)
+    }
+
+    fn retry_tag(&self, _version: u32, _orig_dst_cid: &ConnectionId, _packet: &[u8]) -> [u8; 16] {
+        [0; 16]
+    }
+
+    /// Not called without Initial keys; the session could not get anywhere.
+    fn start_session(
+        self: Arc<Self>,
+        _version: u32,
+        _parameters: &TransportParameters,
+    ) -> Box<dyn quinn_proto::crypto::Session> {
+        let noise = Err(HandshakeError::Internal);
+        Box::new(Session::new(Arc::clone(&self.handshake), Side::Server, Await::Offer, noise, Vec::new()))
     }
 }
 

@@ -112,6 +112,18 @@ fn a_remote_with_another_id_is_told_apart() {
 }
 
 #[test]
+fn an_endpoint_that_only_dials_answers_no_first_packet() {
+    let (client, server) = two();
+    let mut honest = Pair::new(&server, &client, None);
+    honest.step();
+    let mut pair = Pair::new(&client, &server, None);
+    let now = pair.now;
+    pair.client.connection = None;
+    pair.client.receive(now, &honest.client.sent[0]);
+    assert!(pair.client.connection.is_none() && pair.client.outcome.refused_with.is_none());
+}
+
+#[test]
 fn one_key_under_another_role_is_another_id() {
     let client = handshake(Role::Peer, 1, 1, &[]);
     let (peer, server) = (handshake(Role::Peer, 2, 1, &[]), handshake(Role::Server, 2, 1, &[]));

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
     Connection, ConnectionError, ConnectionHandle, ConnectionId, ConnectionIdGenerator, DatagramEvent, Dir, Endpoint,
-    EndpointConfig, Event, InvalidCid, StreamEvent, StreamId,
+    EndpointConfig, Event, InvalidCid, StreamEvent, StreamId, TransportConfig,
 };
 
 use super::*;
@@ -59,10 +59,11 @@ pub(super) struct Side {
 }
 
 impl Side {
-    fn new(config: EndpointConfig, crypto: Option<Arc<dyn crypto::ServerConfig>>) -> Self {
-        let server = crypto.map(|crypto| Arc::new(server_config(crypto, SERVER_SEED)));
+    fn new(config: EndpointConfig, crypto: Arc<dyn crypto::ServerConfig>) -> Self {
+        let mut server = server_config(crypto, SERVER_SEED);
+        server.transport_config(transport());
         Self {
-            endpoint: Endpoint::new(Arc::new(config), server, true, None),
+            endpoint: Endpoint::new(Arc::new(config), Some(Arc::new(server)), true, None),
             connection: None,
             sent: Vec::new(),
             inbox: VecDeque::new(),
@@ -153,6 +154,12 @@ fn read(connection: &mut Connection, id: StreamId, received: &mut Vec<u8>) {
     let _ = chunks.finalize();
 }
 
+fn transport() -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config.max_idle_timeout(None);
+    Arc::new(config)
+}
+
 fn remote() -> SocketAddr {
     (Ipv6Addr::LOCALHOST, 4433).into()
 }
@@ -177,15 +184,17 @@ impl Pair {
     pub(super) fn idle(client: EndpointConfig, server: &Arc<Handshake>) -> Self {
         Self {
             now: crate::testing::epoch(),
-            client: Side::new(client, None),
-            server: Side::new(config(SERVER_SEED), Some(super::server(server, SERVER_SEED))),
+            client: Side::new(client, deaf(server)),
+            server: Side::new(config(SERVER_SEED), super::server(server, SERVER_SEED)),
             loss: 0,
             rng: Rng::from_seed([99; 32]),
         }
     }
 
     pub(super) fn dial(&mut self, crypto: Arc<dyn crypto::ClientConfig>, id: [u8; FIRST_ID_LEN]) {
-        let dialled = self.client.endpoint.connect(self.now, client_config(crypto, id), remote(), "");
+        let mut config = client_config(crypto, id);
+        config.transport_config(transport());
+        let dialled = self.client.endpoint.connect(self.now, config, remote(), "");
         self.client.connection = Some(dialled.unwrap());
     }
 
@@ -229,7 +238,7 @@ impl Pair {
     }
 
     pub(super) fn connect(mut self) -> Self {
-        assert!(self.run(1_000, |pair| pair.client.outcome.connected && pair.server.outcome.connected));
+        assert!(self.run(6_000, |pair| pair.client.outcome.connected && pair.server.outcome.connected));
         self
     }
 
@@ -244,6 +253,6 @@ impl Pair {
             side.connection().send_stream(id).finish().unwrap();
         }
         let arrived = |side: &Side| side.outcome.received == data;
-        assert!(self.run(3_000, |pair| arrived(&pair.client) && arrived(&pair.server)));
+        assert!(self.run(20_000, |pair| arrived(&pair.client) && arrived(&pair.server)));
     }
 }

@@ -3,12 +3,18 @@
 use proptest::prelude::*;
 use quinn_proto::{
     Side,
-    crypto::{Keys, Session},
+    crypto::{HeaderKey, KeyPair, Keys, PacketKey, Session},
     transport_parameters::TransportParameters,
 };
 
-use super::*;
-use crate::id::hex;
+use snow::{
+    params::{CipherChoice, DHChoice, HashChoice},
+    resolvers::{BoxedCryptoResolver, CryptoResolver},
+    types::{Dh, Hash, Random},
+};
+
+use super::{x25519::Resolver, *};
+use crate::{id::hex, noise, rng::Rng};
 
 const NONCE: [u8; 12] = [5; 12];
 
@@ -74,7 +80,7 @@ impl Sessions {
 
     /// The session that message `number` is for.
     fn receiver(&mut self, number: usize) -> &mut dyn Session {
-        if number % 2 == 0 { &mut *self.server } else { &mut *self.client }
+        if number.is_multiple_of(2) { &mut *self.server } else { &mut *self.client }
     }
 }
 
@@ -157,7 +163,9 @@ fn bytes_behind_a_message_are_refused() {
 fn a_failed_session_stays_failed() {
     let mut sessions = Sessions::new();
     let message = sessions.message(0, 1_000);
-    assert!(sessions.server.read_handshake(&[0xff; 4]).is_err());
+    let mut tampered = message.clone();
+    tampered[40] ^= 1;
+    assert_eq!(refusal(&mut *sessions.server, &tampered), Some(HandshakeError::NotAuthentic));
     assert!(sessions.server.read_handshake(&message).is_err());
     assert!(sessions.server.is_handshaking());
 }
@@ -171,6 +179,100 @@ fn message_1_is_good_for_its_first_id_only() {
     let mut sessions = Sessions::bound_to(&client, &server, dialled, seen);
     let message = sessions.message(0, 1_000);
     assert_eq!(refusal(&mut *sessions.server, &message), Some(HandshakeError::NotAuthentic));
+}
+
+/// X25519 with a public key of order 1.
+struct SmallOrder(Box<dyn Dh>);
+
+impl Dh for SmallOrder {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn pub_len(&self) -> usize {
+        self.0.pub_len()
+    }
+    fn priv_len(&self) -> usize {
+        self.0.priv_len()
+    }
+    fn set(&mut self, secret: &[u8]) {
+        self.0.set(secret);
+    }
+    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
+        self.0.generate(rng)
+    }
+    fn pubkey(&self) -> &[u8] {
+        &[0; 32]
+    }
+    fn privkey(&self) -> &[u8] {
+        self.0.privkey()
+    }
+    fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+        self.0.dh(public, out)
+    }
+}
+
+struct Dishonest(Resolver);
+
+impl CryptoResolver for Dishonest {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        self.0.resolve_rng()
+    }
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        self.0.resolve_dh(choice).map(|dh| Box::new(SmallOrder(dh)) as _)
+    }
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        self.0.resolve_hash(choice)
+    }
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn snow::types::Cipher>> {
+        self.0.resolve_cipher(choice)
+    }
+}
+
+fn builder<'a>(resolver: BoxedCryptoResolver, psk: &'a [u8; 32], prologue: &'a [u8]) -> snow::Builder<'a> {
+    snow::Builder::with_resolver(noise::session::PATTERN.parse().unwrap(), resolver)
+        .psk(0, psk)
+        .and_then(|builder| builder.prologue(prologue))
+        .and_then(|builder| builder.local_private_key(&[1; 32]))
+        .unwrap()
+}
+
+#[test]
+fn a_member_whose_key_has_small_order_is_refused() {
+    let mut sessions = Sessions::new();
+    let key = NetworkKey::from_bytes([1; 32]);
+    let server = handshake(Role::Server, 2, 1, &[]).id();
+    let (psk, prologue) = (schedule::psk(&key), schedule::prologue(&key, &first_id(&key, NONCE, Some(server))));
+    let resolver = Resolver { rng: Rng::from_seed([1; 32]), static_public: PublicKey([0; 32]) };
+    let mut state =
+        snow::Builder::with_resolver(noise::session::PATTERN.parse().unwrap(), Box::new(Dishonest(resolver)))
+            .psk(0, &psk)
+            .and_then(|builder| builder.prologue(&prologue))
+            .and_then(|builder| builder.local_private_key(&[1; 32]))
+            .and_then(|builder| builder.build_initiator())
+            .unwrap();
+    let mut message = [0; 200];
+    let offer = messages::offer(&messages::ALL_CIPHERS, &[]);
+    let len = state.write_message(&offer, &mut message).unwrap();
+    let refused = refusal(&mut *sessions.server, &messages::frame(&message[..len]));
+    assert_eq!(refused, Some(HandshakeError::NotAuthentic));
+}
+
+#[test]
+fn a_server_that_chooses_a_cipher_not_offered_is_refused() {
+    let client = handshake(Role::Peer, 1, 1, &[Cipher::Aes128Gcm]);
+    let key = client.network_key();
+    let id = first_id(key, NONCE, None);
+    let config = super::client(&client, None, id, CLIENT_SEED);
+    let mut session = config.start_session(QUIC_VERSION, "", &parameters(Side::Client, &id)).unwrap();
+    let (psk, prologue) = (schedule::psk(key), schedule::prologue(key, &id));
+    let resolver = Resolver { rng: Rng::from_seed([1; 32]), static_public: PublicKey(public_key(&[1; 32])) };
+    let mut state = builder(Box::new(resolver), &psk, &prologue).build_responder().unwrap();
+    state.read_message(&write(&mut *session).0[2..], &mut [0; 200]).unwrap();
+    let answer = messages::answer(Cipher::ChaCha20Poly1305, Role::Server, &[]);
+    let mut message = [0; 200];
+    let len = state.write_message(&answer, &mut message).unwrap();
+    let refused = refusal(&mut *session, &messages::frame(&message[..len]));
+    assert_eq!(refused, Some(HandshakeError::NoCommonCipher));
 }
 
 #[test]
@@ -208,14 +310,74 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn hostile_parameters_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100), id in 0..0x40_u8) {
+        for side in [Side::Client, Side::Server] {
+            let _ = messages::read_parameters(side, &bytes);
+            let one = [&[id, bytes.len().min(63) as u8], &bytes[..bytes.len().min(63)]].concat();
+            let _ = messages::read_parameters(side, &one);
+        }
+    }
+}
+
+/// A packet sealed and masked by `keys`.
+fn packet(keys: &KeyPair<Box<dyn PacketKey>>, header: Option<&KeyPair<Box<dyn HeaderKey>>>) -> String {
+    let head = [0xc0, 0, 0, 0, 1, 1, 7, 1, 9, 2];
+    let mut packet = [head.as_slice(), b"payload", &[0; 16]].concat();
+    keys.local.encrypt(2, &mut packet, head.len());
+    if let Some(header) = header {
+        header.local.encrypt(head.len() - 1, &mut packet);
+    }
+    hex(&packet)
+}
+
+fn packets(keys: &Keys) -> String {
+    packet(&keys.packet, Some(&keys.header))
+}
+
 /// A change of these bytes is a change of the protocol: it needs another version number.
 #[test]
 fn golden_bytes() {
     let server = handshake(Role::Server, 2, 1, &[]);
     let id = first_id(server.network_key(), NONCE, Some(server.id()));
-    assert_eq!(hex(&id), "");
-    let golden = ["", "", ""];
-    for (number, golden) in golden.into_iter().enumerate() {
-        assert_eq!(hex(&Sessions::new().message(number, 1_000)), golden, "message {}", number + 1);
-    }
+    let mut found = vec![hex(&id), hex(&first_id(server.network_key(), NONCE, None))];
+    found.extend((0..3).map(|number| hex(&Sessions::new().message(number, 1_000))));
+
+    let Sessions { mut client, server: mut answering } = Sessions::new();
+    let first = quinn_proto::ConnectionId::new(&id);
+    found.extend([Side::Client, Side::Server].map(|side| packets(&client.initial_keys(&first, side))));
+    deliver(&mut *answering, &write(&mut *client).0, 1_000);
+    let (answer, keys) = write(&mut *answering);
+    found.push(packets(&keys.unwrap()));
+    deliver(&mut *client, &answer, 1_000);
+    found.push(packets(&write(&mut *client).1.unwrap()));
+    deliver(&mut *client, &write(&mut *answering).0, 1_000);
+    let (finish, keys) = write(&mut *client);
+    found.push(packets(&keys.unwrap()));
+    deliver(&mut *answering, &finish, 1_000);
+    found.push(packets(&write(&mut *answering).1.unwrap()));
+    found.extend([&mut client, &mut answering].map(|session| packet(&session.next_1rtt_keys().unwrap(), None)));
+    let mut exported = [0; 32];
+    client.export_keying_material(&mut exported, b"label", b"context").unwrap();
+    found.push(hex(&exported));
+
+    let names = [
+        "first-id-named",
+        "first-id-unnamed",
+        "message-1",
+        "message-2",
+        "message-3",
+        "initial-client",
+        "initial-server",
+        "handshake-server",
+        "handshake-client",
+        "1-rtt-client",
+        "1-rtt-server",
+        "updated-client",
+        "updated-server",
+        "exported",
+    ];
+    let lines: String = names.iter().zip(found).map(|(name, bytes)| format!("{name} {bytes}\n")).collect();
+    assert_eq!(lines, include_str!("golden.txt"), "\n{lines}");
 }
