@@ -13,6 +13,9 @@ const AMPLIFICATION: u64 = 3;
 const MAX_PINGS: usize = 16;
 /// An answer counts as life at most this long after its question: what somebody held back for longer says nothing of now.
 const MAX_ANSWER_AGE: Duration = Duration::from_secs(1);
+/// A sample this much off the estimate (beyond a factor of two) is checked by another ping, so many times in a row at most.
+const SURPRISE: Duration = Duration::from_millis(20);
+const MAX_SURPRISES: u32 = 4;
 /// The pauses between the probes of a candidate; the last one repeats.
 const SCHEDULE_MS: [u64; 12] = [20, 30, 50, 100, 200, 400, 800, 1_000, 4_000, 16_000, 64_000, 300_000];
 /// So many probes go out before the long pauses begin.
@@ -20,6 +23,8 @@ pub(super) const QUICK_PROBES: usize = 8;
 /// How long a path that failed once is not preferred to a living one; it doubles with each further failure.
 const FIRST_HOLD: Duration = Duration::from_secs(1);
 const MAX_HOLD: Duration = Duration::from_secs(32);
+/// Between the probes of a path whose time of rest is over, until one is answered.
+const REST_RETRY: Duration = Duration::from_millis(500);
 /// A path that lived for so long starts with a clean record.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
@@ -75,6 +80,7 @@ pub(super) struct Candidate<R> {
     sent: u64,
     pub(super) rtt: Option<Duration>,
     pub(super) sampled: Option<Instant>,
+    surprises: u32,
     /// Until when the sending direction is known to have worked.
     pub(super) confirmed: Option<Instant>,
     /// When the newest ping had been sent that arrived and whose answer did not.
@@ -109,6 +115,7 @@ impl<R: Copy> Candidate<R> {
             sent: 0,
             rtt: None,
             sampled: None,
+            surprises: 0,
             confirmed: None,
             reported: None,
             heard: None,
@@ -137,6 +144,12 @@ impl<R: Copy> Candidate<R> {
     /// All quick probes went unanswered.
     pub(super) fn is_tired(&self) -> bool {
         !self.is_proven() && self.step >= QUICK_PROBES
+    }
+
+    /// Not worth another probe: a source that never answered, or one that answered and has been silent for minutes.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let last = if self.failures == 0 { QUICK_PROBES } else { SCHEDULE_MS.len() - 1 };
+        !self.listed && !self.is_proven() && self.step > last
     }
 
     /// The order of preference, best first.
@@ -192,6 +205,8 @@ impl<R: Copy> Candidate<R> {
             let pause = SCHEDULE_MS.get(self.step).or(SCHEDULE_MS.last()).copied().unwrap_or(u64::MAX);
             self.next_ping = now.checked_add(Duration::from_millis(pause));
             self.step = (self.step + 1).min(SCHEDULE_MS.len());
+        } else if self.held_until.is_some() {
+            self.next_ping = Some(now + REST_RETRY);
         }
     }
 
@@ -212,9 +227,7 @@ impl<R: Copy> Candidate<R> {
 
     /// The answer to `ping` came back on this very path.
     pub(super) fn pong(&mut self, now: Instant, ping: Ping, full: bool) {
-        let rtt = now.saturating_duration_since(ping.at);
-        self.rtt = Some(self.rtt.map_or(rtt, |smoothed| (smoothed * 3 + rtt) / 4));
-        self.sampled = Some(now);
+        self.sample(now, ping.at);
         self.validated = true;
         self.misses = 0;
         self.awaited = None;
@@ -225,6 +238,19 @@ impl<R: Copy> Candidate<R> {
         } else if self.proof == Proof::None {
             self.want(Size::Full);
         }
+    }
+
+    /// One answer that was held up somewhere must not make a path seem slow, and its death go unnoticed, for minutes.
+    fn sample(&mut self, now: Instant, sent: Instant) {
+        let sample = now.saturating_duration_since(sent).min(MAX_ANSWER_AGE);
+        let old = self.rtt.unwrap_or(sample);
+        let surprising = sample > old * 2 + SURPRISE || sample * 2 + SURPRISE < old;
+        self.surprises = if surprising && self.surprises < MAX_SURPRISES { self.surprises + 1 } else { 0 };
+        if self.surprises > 0 {
+            self.want(Size::Small);
+        }
+        self.rtt = Some(if sample < old { (old + sample) / 2 } else { (old * 3 + sample) / 4 });
+        self.sampled = Some(now);
     }
 
     fn prove(&mut self, now: Instant) {
@@ -273,5 +299,76 @@ impl<R: Copy> Candidate<R> {
             Size::Small => small,
         };
         [size, small].into_iter().find(|&size| self.may_send(size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::epoch;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn answer(candidate: &mut Candidate<u8>, sent: Instant, rtt: u64) {
+        candidate.pong(sent + ms(rtt), Ping { counter: 1, at: sent, size: FULL_SIZE }, true);
+    }
+
+    #[test]
+    fn what_failed_rests_and_must_answer_after_that() {
+        let start = epoch();
+        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        candidate.established(start);
+        assert!(candidate.is_eligible());
+        candidate.fail(start);
+        answer(&mut candidate, start + ms(100), 20);
+        assert!(candidate.is_proven() && !candidate.is_eligible());
+        assert_eq!(candidate.next_ping, Some(start + ms(1_000)));
+        candidate.step(start + ms(1_000));
+        assert_eq!(candidate.next_ping, Some(start + ms(1_500)), "that probe may be lost");
+        answer(&mut candidate, start + ms(1_500), 20);
+        assert!(candidate.is_eligible() && candidate.next_ping.is_none());
+    }
+
+    #[test]
+    fn each_failure_doubles_the_rest_until_a_minute_of_life() {
+        let mut now = epoch();
+        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        let mut rest = |candidate: &mut Candidate<u8>, life: u64| {
+            answer(candidate, now, 20);
+            now += ms(life);
+            candidate.fail(now);
+            candidate.held_until.map(|until| (until - now).as_secs())
+        };
+        let rests: Vec<_> = (0..8).filter_map(|_| rest(&mut candidate, 10_000)).collect();
+        assert_eq!(rests, [1, 2, 4, 8, 16, 32, 32, 32]);
+        assert_eq!(rest(&mut candidate, 61_000), Some(1));
+    }
+
+    #[test]
+    fn what_is_held_back_counts_as_life_for_a_second_at_most() {
+        let start = epoch();
+        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        candidate.confirm(start + ms(9_000), start);
+        assert_eq!(candidate.confirmed, Some(start + ms(1_000)));
+        candidate.confirm(start + ms(9_000), start + ms(8_900));
+        assert_eq!(candidate.confirmed, Some(start + ms(9_000)));
+    }
+
+    #[test]
+    fn an_odd_sample_is_checked_a_few_times() {
+        let start = epoch();
+        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        let mut sample = |rtt: u64| {
+            candidate.want = None;
+            answer(&mut candidate, start, rtt);
+            (candidate.want.is_some(), candidate.rtt.map(|rtt| rtt.as_millis()))
+        };
+        assert_eq!(sample(20), (false, Some(20)));
+        assert_eq!(sample(30), (false, Some(22)));
+        assert_eq!(sample(60_000), (true, Some(266)), "a second is the most that counts");
+        assert_eq!([sample(20), sample(20), sample(20)].map(|(again, _)| again), [true, true, true]);
+        assert!(!sample(900).0, "enough");
     }
 }

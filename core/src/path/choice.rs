@@ -7,11 +7,15 @@ use std::{
 
 use super::{
     PathEvent, PathSet,
-    candidate::{Awaited, Candidate, QUICK_PROBES, Size},
+    candidate::{Awaited, Candidate, Size},
 };
 
 /// What a round trip needs over its estimate: the other end may hold an acknowledgement back for so long.
 const ACK_DELAY: Duration = Duration::from_millis(25);
+/// However slow a path is: later than this, data would be held up for more than a second.
+const MAX_PATIENCE: Duration = Duration::from_millis(800);
+/// How long a path in doubt may be waited for while another one, which carries the copies, has answered.
+const MAX_GRACE: Duration = Duration::from_millis(700);
 /// Probes unanswered until a path that is not in use counts as failed.
 const STANDBY_MISSES: u32 = 3;
 /// Rounds of probes in doubt that come faster than `Config::heartbeat_retry`.
@@ -81,9 +85,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
             }
         }
         let active = self.active;
-        self.candidates.retain(|candidate| {
-            candidate.listed || candidate.is_proven() || active == Some(candidate.id) || candidate.step <= QUICK_PROBES
-        });
+        self.candidates.retain(|candidate| active == Some(candidate.id) || !candidate.is_forgotten());
     }
 
     fn beat(&mut self, now: Instant) {
@@ -131,11 +133,11 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         Some(since + self.patience(active))
     }
 
-    /// How long the path may take to show that it works: three round trips within the bounds of `Config::doubt`, but never
-    /// less than an answer needs.
+    /// How long the path may be silent: three round trips within the bounds of `Config::doubt`, or what one answer needs.
     fn patience(&self, candidate: &Candidate<R>) -> Duration {
         let (least, most) = self.settings.doubt;
-        candidate.rtt.map_or(most, |rtt| (rtt * 3).clamp(least, most).max(rtt * 5 / 4 + ACK_DELAY))
+        let trip = |rtt: Duration| (rtt * 5 / 4 + ACK_DELAY).min(MAX_PATIENCE);
+        candidate.rtt.map_or(most, |rtt| (rtt * 3).clamp(least, most).max(trip(rtt)))
     }
 
     pub(super) fn enter_doubt(&mut self, now: Instant, own: bool) {
@@ -157,7 +159,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     fn run_doubt(&mut self, now: Instant) {
         let Some(doubt) = self.doubt.filter(|doubt| doubt.next_round <= now) else { return };
         // a round that is still in our own queue asked nobody
-        let asked = self.active().is_some_and(|active| active.want.is_none());
+        let asked = doubt.rounds == 0 || self.active().is_some_and(|active| active.want.is_none());
         let rounds = doubt.rounds + u32::from(asked);
         if rounds > QUICK_ROUNDS + self.settings.attempts {
             self.die();
@@ -196,8 +198,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     /// Until then the path in doubt may answer before another one takes its place.
     fn grace_ends(&self, active: &Candidate<R>, since: Instant) -> Instant {
         let (least, _) = self.settings.doubt;
-        let trip = active.rtt.map_or(least, |rtt| rtt * 3 / 2 + ACK_DELAY);
-        since + trip.min(self.patience(active))
+        since + active.rtt.map_or(least, |rtt| (rtt * 3 / 2 + ACK_DELAY).min(MAX_GRACE))
     }
 
     /// Within a class: 5 ms and 10 % for a while.
@@ -279,7 +280,10 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     }
 
     /// The next time at which something is due; after `now`, unless output is queued.
-    fn next_wake(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
+        if self.dead || !self.is_established() {
+            return None;
+        }
         let paths = self.candidates.iter().flat_map(|candidate| {
             let heartbeat = heartbeat_due(candidate, self.settings.heartbeat);
             [candidate.next_ping, candidate.awaited.map(|awaited| awaited.until), heartbeat]

@@ -19,6 +19,9 @@ use crate::Config;
 /// Answers, and probes that a remote's probes cause, each second.
 const ANSWERS_PER_SECOND: u32 = 200;
 const ANSWERS_AT_ONCE: u32 = 64;
+/// Routes taken from the sources of packets each second.
+const LEARNED_PER_SECOND: u32 = 8;
+const LEARNED_AT_ONCE: u32 = 16;
 /// Answers waiting for the socket.
 const MAX_PONGS: usize = 32;
 /// Between two probes that a remote's probes cause on one path.
@@ -38,14 +41,14 @@ pub(super) struct Settings {
 
 impl Settings {
     fn new(config: &Config) -> Self {
-        let least = Duration::from_millis(1);
-        let doubt = config.doubt.0.max(least);
+        let bounded = |time: Duration| time.clamp(Duration::from_millis(1), Duration::from_secs(24 * 3_600));
+        let doubt = bounded(config.doubt.0);
         Self {
             max_candidates: config.max_candidates.clamp(1, usize::from(MAX_PATHS)),
-            heartbeat: config.heartbeat.max(least),
-            retry: config.heartbeat_retry.max(least),
-            attempts: config.heartbeat_attempts.max(1),
-            doubt: (doubt, config.doubt.1.max(doubt)),
+            heartbeat: bounded(config.heartbeat),
+            retry: bounded(config.heartbeat_retry),
+            attempts: config.heartbeat_attempts.clamp(1, 1_000),
+            doubt: (doubt, bounded(config.doubt.1).max(doubt)),
         }
     }
 }
@@ -119,7 +122,7 @@ struct PendingPong<R> {
 ///
 /// Several calls in a row are always legal. After each touch look at [`poll_transmit`](Self::poll_transmit),
 /// [`poll_event`](Self::poll_event) and [`deadline`](Self::deadline).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PathSet<R> {
     pub(super) settings: Settings,
     pub(super) candidates: Vec<Candidate<R>>,
@@ -143,7 +146,8 @@ pub struct PathSet<R> {
     window: ReplayWindow,
     /// The last ping heard on each path of the other end's numbering.
     heard: BTreeMap<u8, (Instant, u64)>,
-    budget: Budget,
+    answering: Budget,
+    learning: Budget,
     pongs: VecDeque<PendingPong<R>>,
 }
 
@@ -170,7 +174,8 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
             counter: 0,
             window: ReplayWindow::default(),
             heard: BTreeMap::new(),
-            budget: Budget::new(now, ANSWERS_PER_SECOND, ANSWERS_AT_ONCE),
+            answering: Budget::new(now, ANSWERS_PER_SECOND, ANSWERS_AT_ONCE),
+            learning: Budget::new(now, LEARNED_PER_SECOND, LEARNED_AT_ONCE),
             pongs: VecDeque::new(),
         }
     }
@@ -200,7 +205,11 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     /// received go until it is proven. Before [`establish`](Self::establish) any datagram of the link will do, after it only
     /// authentic and new ones. (Probes need no such call.)
     pub fn learn(&mut self, now: Instant, route: R, kind: PathKind) {
-        if self.candidate(&route).is_none() && (self.keys.is_some() || self.has_room_in_handshake()) {
+        if self.candidate(&route).is_some() {
+            return;
+        }
+        let welcome = if self.keys.is_some() { self.learning.take(now) } else { self.has_room_in_handshake() };
+        if welcome {
             self.insert(now, route, kind, false);
             self.advance(now);
         }
@@ -297,7 +306,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         if self.heard.get(&probe.path).is_none_or(|&(_, counter)| counter < probe.counter) {
             self.heard.insert(probe.path, (now, probe.counter));
         }
-        if self.pongs.len() < MAX_PONGS && self.budget.take(now) {
+        if self.pongs.len() < MAX_PONGS && self.answering.take(now) {
             self.pongs.push_back(PendingPong { route, echo: probe.counter, size: size.min(FULL_SIZE) });
         }
         let unproven = self.candidates.iter_mut().find(|candidate| {
@@ -305,7 +314,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
             candidate.route == route && !candidate.is_proven() && !asked
         });
         if let Some(candidate) = unproven
-            && self.budget.take(now)
+            && self.answering.take(now)
         {
             candidate.want(Size::Full);
         }
@@ -421,9 +430,10 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
 
     /// Appends the next probe to `buf` and says where it goes. Call until it returns `None`.
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<R> {
-        if self.dead {
+        if !self.has_probes() && self.wake.is_none_or(|at| at > now) {
             return None;
         }
+        self.advance(now);
         while let Some(pong) = self.pongs.pop_front() {
             if let Some(path) = self.pay(pong.route, pong.size) {
                 self.send(path, ProbeKind::Pong(pong.echo), pong.size, buf);
@@ -441,11 +451,11 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
                 candidate.pinged(Ping { counter, at: now, size }, patience(candidate.rtt));
                 let (path, route) = (candidate.id, candidate.route);
                 self.send(path, ProbeKind::Ping, size, buf);
-                self.advance(now);
+                self.wake = self.next_wake(now);
                 return Some(route);
             }
         }
-        self.advance(now);
+        self.wake = self.next_wake(now);
         None
     }
 
@@ -479,12 +489,12 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
 
     /// When to call [`handle_timeout`](Self::handle_timeout); not after the time of the last call while output is queued.
     pub fn deadline(&self) -> Option<Instant> {
-        if self.has_output() { Some(self.now) } else { self.wake }
+        let queued = self.event.is_some() || self.has_probes();
+        if queued { Some(self.now) } else { self.wake }
     }
 
-    pub(super) fn has_output(&self) -> bool {
-        let probes = || !self.pongs.is_empty() || self.candidates.iter().any(|candidate| candidate.want.is_some());
-        self.event.is_some() || !self.dead && probes()
+    fn has_probes(&self) -> bool {
+        !self.pongs.is_empty() || self.candidates.iter().any(|candidate| candidate.want.is_some())
     }
 
     /// Does what is due. Calling too early is harmless.
@@ -498,6 +508,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         self.event = Some(PathEvent::Dead);
         self.wake = None;
         self.pongs.clear();
+        self.candidates.iter_mut().for_each(|candidate| candidate.want = None);
     }
 
     pub(super) fn is_established(&self) -> bool {
