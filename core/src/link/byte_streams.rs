@@ -139,9 +139,9 @@ impl ByteStreams {
     pub(super) fn on_reset(&mut self, conn: &mut Connection, id: LinkStreamId) {
         let Some(stream) = self.streams.remove(&id) else { return };
         abandon(conn, quic_id(id));
-        let was_told =
-            !(self.is_remote(id) && stream.kind_due) && !self.news.remove(&id).is_some_and(|news| news.opened);
-        if was_told {
+        let unread = self.is_remote(id) && stream.kind_due;
+        let untold = self.news.remove(&id).is_some_and(|news| news.opened);
+        if !(unread || untold) {
             self.news.insert(id, News { reset: true, ..News::default() });
         }
     }

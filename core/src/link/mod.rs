@@ -243,10 +243,10 @@ impl<R: Copy + Ord + Debug> Link<R> {
         if let Some(event) = self.news.established.take() {
             return Some(event);
         }
-        if self.was_established {
-            if let Some(event) = self.poll_established() {
-                return Some(event);
-            }
+        if self.was_established
+            && let Some(event) = self.poll_established()
+        {
+            return Some(event);
         }
         self.news.lost.take().map(LinkEvent::Lost)
     }

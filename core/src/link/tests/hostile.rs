@@ -125,7 +125,7 @@ fn a_forger_beside_the_path_disturbs_no_transfer() {
 }
 
 /// The dialler does `wrong`; what the answerer makes of it.
-fn violation(wrong: impl FnOnce(&mut Link<Route>)) -> String {
+fn violation<T>(wrong: impl FnOnce(&mut Link<Route>) -> T) -> String {
     let mut world = connected(5);
     wrong(world.sides[DIALLER].link());
     let now = world.now;
@@ -151,11 +151,11 @@ fn open(link: &mut Link<Route>, dir: Dir, bytes: &[u8]) -> StreamId {
 
 #[test]
 fn broken_rules_end_the_link_with_a_text() {
-    let text = violation(|link| drop(open(link, Dir::Uni, &[9])));
+    let text = violation(|link| open(link, Dir::Uni, &[9]));
     assert_eq!(text, "one-way stream 1 of kind 9");
-    let text = violation(|link| drop(open(link, Dir::Uni, &[0, 1, 2, 3])));
+    let text = violation(|link| open(link, Dir::Uni, &[0, 1, 2, 3]));
     assert_eq!(text, "a second control stream");
-    let text = violation(|link| drop(open(link, Dir::Uni, &[1, 16])));
+    let text = violation(|link| open(link, Dir::Uni, &[1, 16]));
     assert_eq!(text, "a stream for lane 16, which cannot be");
     let text = violation(|link| {
         open(link, Dir::Uni, &[1, 3]);
@@ -177,7 +177,7 @@ fn broken_rules_end_the_link_with_a_text() {
         link.conn.recv_stream(remote).stop(VarInt::from_u32(1)).unwrap();
     });
     assert_eq!(text, "one-way stream 0 refused");
-    let text = violation(|link| drop(open(link, Dir::Bi, &[7])));
+    let text = violation(|link| open(link, Dir::Bi, &[7]));
     assert_eq!(text, "a byte stream of another kind");
     let text = violation(|link| link.lanes.writer.push_raw(&(MAX_CONTROL_MESSAGE as u32 + 1).to_be_bytes()));
     assert_eq!(text, format!("control message of {} bytes, at most {MAX_CONTROL_MESSAGE}", MAX_CONTROL_MESSAGE + 1));
