@@ -21,6 +21,8 @@ mod runtime;
 mod sockets;
 mod state;
 mod stream;
+#[cfg(test)]
+mod testing;
 
 pub use delivery::{Delivery, Message, Request, Responder};
 pub use endpoint::Endpoint;
