@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod command;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod cpu;
 mod delivery;
 mod drive;
