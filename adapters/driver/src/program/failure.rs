@@ -2,6 +2,8 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use crate::StateError;
+
 /// One line for standard error, and the exit status 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure(String);
@@ -26,6 +28,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // a path or a name in it could hold a line break
         f.write_str(&self.0.replace(['\n', '\r'], " "))
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::new(error)
     }
 }
 
