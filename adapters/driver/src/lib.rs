@@ -1,3 +1,29 @@
-//! Being built.
+//! What the adapters of p2pcore share, free of any runtime: sockets, the disk, and an async handle of a running node.
+//!
+//! An adapter implements [`Runtime`]; [`Endpoint::start`] then spawns the one task that owns the node.
+#![forbid(unsafe_code)]
 
+mod command;
+mod delivery;
+mod endpoint;
+mod error;
+mod events;
+mod flow;
+mod handle;
+pub mod keys;
+mod oneshot;
+mod options;
+mod outcomes;
 pub mod program;
+mod runtime;
+mod stream;
+
+pub use delivery::{Delivery, Message, Request, Responder};
+pub use endpoint::Endpoint;
+pub use error::{RequestError, StartFailure, StateError};
+pub use events::Events;
+pub use handle::NodeHandle;
+pub use options::{AddressFilter, Options};
+pub use outcomes::Outcomes;
+pub use runtime::{BoxFuture, Runtime, Timer, UdpIo};
+pub use stream::ByteStream;

@@ -1,0 +1,58 @@
+//! What handles tell the task that owns the node.
+
+use std::{slice, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use p2pcore::{
+    CommandError, Id, Reason,
+    node::{LocalNetwork, PersistId, Receipt, ReplyToken, SendOptions, Status, StreamKey},
+};
+
+use crate::{ByteStream, RequestError, oneshot, outcomes::Slot};
+
+/// How many commands wait for the driver; past it, callers wait.
+pub(crate) const MAX_COMMANDS: usize = 4_096;
+
+/// The destinations of one message, in the cheapest form.
+#[derive(Clone, Debug)]
+pub(crate) enum To {
+    One(Id),
+    Many(Arc<[Id]>),
+}
+
+impl To {
+    pub(crate) fn as_slice(&self) -> &[Id] {
+        match self {
+            Self::One(id) => slice::from_ref(id),
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+impl From<&[Id]> for To {
+    fn from(ids: &[Id]) -> Self {
+        match ids {
+            [id] => Self::One(*id),
+            ids => Self::Many(ids.into()),
+        }
+    }
+}
+
+/// Waits for its turn in a bounded queue.
+pub(crate) enum Command {
+    Send { to: To, data: Bytes, options: SendOptions, slot: Arc<Slot> },
+    Request { to: Id, data: Bytes, timeout: Option<Duration>, reply: oneshot::Sender<Result<Bytes, RequestError>> },
+    Datagram { to: Id, data: Bytes, reply: oneshot::Sender<Result<(), CommandError>> },
+    OpenStream { to: Id, reply: oneshot::Sender<Result<ByteStream, CommandError>> },
+    Status { reply: oneshot::Sender<Status> },
+    Stop,
+}
+
+/// Never waits. Each kind is bounded by what it is about: a message handed out, a stream, an order to the disk.
+pub(crate) enum Notice {
+    Handed(Receipt),
+    Reply { token: ReplyToken, result: Result<Bytes, Reason>, reply: Option<oneshot::Sender<Result<(), CommandError>>> },
+    Stream(StreamKey),
+    Persisted(Vec<PersistId>),
+    NetworkChanged(LocalNetwork),
+}

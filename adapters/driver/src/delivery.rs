@@ -1,0 +1,144 @@
+//! What arrives: messages and requests, whose senders learn when the application has taken them.
+
+use async_channel::Sender;
+use bytes::Bytes;
+use p2pcore::{
+    CommandError, Id, Name, Reason,
+    node::{Receipt, ReplyToken},
+};
+
+use crate::{command::Notice, oneshot};
+
+/// In the driver's queue: dropping it there sends no receipt.
+pub(crate) enum Inbound {
+    Message { from: Id, name: Name, lane: u8, data: Bytes, receipt: Receipt },
+    Request { from: Id, name: Name, data: Bytes, token: ReplyToken, receipt: Receipt },
+}
+
+impl Inbound {
+    pub(crate) fn hand_over(self, notices: &Sender<Notice>) -> Delivery {
+        let ticket = |receipt| Ticket { receipt, notices: notices.clone() };
+        match self {
+            Self::Message { from, name, lane, data, receipt } => {
+                Delivery::Message(Message { from, name, lane, data, ticket: ticket(receipt) })
+            }
+            Self::Request { from, name, data, token, receipt } => {
+                let responder = Responder { token: Some(token), notices: notices.clone() };
+                Delivery::Request(Request { from, name, data, responder, ticket: ticket(receipt) })
+            }
+        }
+    }
+}
+
+/// Sends the receipt when it goes.
+#[derive(Debug)]
+struct Ticket {
+    receipt: Receipt,
+    notices: Sender<Notice>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let _ = self.notices.try_send(Notice::Handed(self.receipt));
+    }
+}
+
+/// A message or a request. Its sender gets `Delivered` when it is accepted, answered or dropped.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Wants nothing back but the receipt.
+    Message(Message),
+    /// Wants a reply.
+    Request(Request),
+}
+
+/// A message that arrived.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Message {
+    /// The sender.
+    pub from: Id,
+    /// The sender's name.
+    pub name: Name,
+    /// The lane it was sent in.
+    pub lane: u8,
+    /// The payload.
+    pub data: Bytes,
+    ticket: Ticket,
+}
+
+impl Message {
+    /// Lets the sender know; dropping does the same.
+    pub fn accept(self) {
+        drop(self.ticket);
+    }
+}
+
+/// A request that arrived.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Request {
+    /// The sender.
+    pub from: Id,
+    /// The sender's name.
+    pub name: Name,
+    /// The payload.
+    pub data: Bytes,
+    responder: Responder,
+    ticket: Ticket,
+}
+
+impl Request {
+    /// Takes the request now, to be answered later.
+    pub fn accept(self) -> Responder {
+        drop(self.ticket);
+        self.responder
+    }
+
+    /// Answers.
+    ///
+    /// # Errors
+    /// As [`Responder::reply`].
+    pub async fn reply(self, data: impl Into<Bytes>) -> Result<(), CommandError> {
+        self.accept().reply(data).await
+    }
+
+    /// Answers that it will not be done; dropping does the same.
+    pub fn refuse(self) {
+        drop(self.accept());
+    }
+}
+
+/// Answers one request, once; dropping it refuses the request.
+#[derive(Debug)]
+pub struct Responder {
+    token: Option<ReplyToken>,
+    notices: Sender<Notice>,
+}
+
+impl Responder {
+    /// Answers. Waits while the queue to the asking node is full.
+    ///
+    /// # Errors
+    /// `TooLarge`, `Gone` when nobody waits for it any more, `Stopped`.
+    pub async fn reply(mut self, data: impl Into<Bytes>) -> Result<(), CommandError> {
+        let (sender, receiver) = oneshot::channel();
+        self.answer(Ok(data.into()), Some(sender));
+        receiver.recv().await.unwrap_or(Err(CommandError::Stopped))
+    }
+
+    /// Answers that it will not be done; dropping does the same.
+    pub fn refuse(self) {}
+
+    fn answer(&mut self, result: Result<Bytes, Reason>, reply: Option<oneshot::Sender<Result<(), CommandError>>>) {
+        if let Some(token) = self.token.take() {
+            let _ = self.notices.try_send(Notice::Reply { token, result, reply });
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.answer(Err(Reason::Refused), None);
+    }
+}

@@ -1,0 +1,184 @@
+//! How much is under way to each destination: senders wait here, so that the node's own queues need not refuse.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use p2pcore::{Config, Id};
+
+#[derive(Debug, Default)]
+struct Account {
+    messages: usize,
+    bytes: usize,
+    waiting: Vec<Waker>,
+    /// A message was given back: one `Unblocked` is owed.
+    gave_back: bool,
+}
+
+/// The accounts of all destinations that have something under way.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    max_messages: usize,
+    max_bytes: usize,
+    accounts: Mutex<BTreeMap<Id, Account>>,
+    queue_gave_back: Mutex<BTreeSet<Id>>,
+}
+
+impl Flow {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            max_messages: config.max_queued_messages,
+            max_bytes: config.max_queued_bytes,
+            accounts: Mutex::default(),
+            queue_gave_back: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Id, Account>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fits(&self, account: &Account, len: usize) -> bool {
+        account.messages == 0
+            || (account.messages < self.max_messages && account.bytes.saturating_add(len) <= self.max_bytes)
+    }
+
+    fn enter(accounts: &mut BTreeMap<Id, Account>, to: &[Id], len: usize) {
+        for id in to {
+            let account = accounts.entry(*id).or_default();
+            account.messages += 1;
+            account.bytes += len;
+        }
+    }
+
+    fn first_full(&self, accounts: &BTreeMap<Id, Account>, to: &[Id], len: usize) -> Option<Id> {
+        to.iter().copied().find(|id| accounts.get(id).is_some_and(|account| !self.fits(account, len)))
+    }
+
+    /// Enters one message of `len` bytes for each destination, or for none and names the first full one.
+    pub(crate) fn try_enter(&self, to: &[Id], len: usize) -> Result<(), Id> {
+        let mut accounts = self.lock();
+        if let Some(full) = self.first_full(&accounts, to, len) {
+            accounts.entry(full).or_default().gave_back = true;
+            return Err(full);
+        }
+        Self::enter(&mut accounts, to, len);
+        Ok(())
+    }
+
+    /// As [`try_enter`](Self::try_enter), but waits.
+    pub(crate) fn poll_enter(&self, cx: &mut Context<'_>, to: &[Id], len: usize) -> Poll<()> {
+        let mut accounts = self.lock();
+        if let Some(full) = self.first_full(&accounts, to, len) {
+            let waiting = &mut accounts.entry(full).or_default().waiting;
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        Self::enter(&mut accounts, to, len);
+        Poll::Ready(())
+    }
+
+    /// A message was given back because the queue of commands was full.
+    pub(crate) fn queue_gave_back(&self, to: Id) {
+        self.queue_gave_back.lock().unwrap_or_else(PoisonError::into_inner).insert(to);
+    }
+
+    /// To whom messages were given back for that reason: an `Unblocked` is due for each when the queue is empty.
+    pub(crate) fn take_queue_gave_back(&self) -> BTreeSet<Id> {
+        std::mem::take(&mut *self.queue_gave_back.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One message is over. Says whether an `Unblocked` is due: when a quarter of the room is free again.
+    pub(crate) fn leave(&self, to: Id, len: usize) -> bool {
+        let (woken, unblocked) = {
+            let mut accounts = self.lock();
+            let Some(account) = accounts.get_mut(&to) else { return false };
+            account.messages = account.messages.saturating_sub(1);
+            account.bytes = account.bytes.saturating_sub(len);
+            let roomy = account.messages <= self.max_messages / 4 * 3 && account.bytes <= self.max_bytes / 4 * 3;
+            let empty = account.messages == 0;
+            let mut woken = Vec::new();
+            let mut unblocked = false;
+            if roomy || empty {
+                woken = std::mem::take(&mut account.waiting);
+                unblocked = std::mem::take(&mut account.gave_back);
+            }
+            if empty {
+                accounts.remove(&to);
+            }
+            (woken, unblocked)
+        };
+        woken.into_iter().for_each(Waker::wake);
+        unblocked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use p2pcore::{Identity, Role, SecretKey};
+
+    use super::*;
+
+    fn flow(messages: usize, bytes: usize) -> Flow {
+        let mut config = Config::default();
+        config.max_queued_messages = messages;
+        config.max_queued_bytes = bytes;
+        Flow::new(&config)
+    }
+
+    fn id(seed: u8) -> Id {
+        Identity::new(Role::Peer, SecretKey::from_bytes([seed; 32])).id()
+    }
+
+    #[test]
+    fn a_full_destination_refuses_for_all_and_owes_one_unblocked() {
+        let (flow, a, b) = (flow(4, 100), id(1), id(2));
+        for _ in 0..4 {
+            assert_eq!(flow.try_enter(&[a], 1), Ok(()));
+        }
+        assert_eq!(flow.try_enter(&[b, a], 1), Err(a));
+        assert_eq!(flow.try_enter(&[a], 1), Err(a));
+        assert!(flow.leave(a, 1));
+        assert!(!flow.leave(a, 1));
+        assert!(!flow.leave(b, 1), "nothing was entered for b");
+    }
+
+    #[test]
+    fn one_message_always_fits_and_bytes_are_bounded() {
+        let (flow, a) = (flow(4, 100), id(1));
+        assert_eq!(flow.try_enter(&[a], 1_000), Ok(()));
+        assert_eq!(flow.try_enter(&[a], 1), Err(a));
+        assert!(flow.leave(a, 1_000));
+        assert_eq!(flow.try_enter(&[a], 60), Ok(()));
+        assert_eq!(flow.try_enter(&[a], 41), Err(a));
+        assert_eq!(flow.try_enter(&[a], 40), Ok(()));
+    }
+
+    #[test]
+    fn a_waiting_sender_is_woken_until_it_fits() {
+        struct Count(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let count = std::sync::Arc::new(Count(0.into()));
+        let waker = Waker::from(count.clone());
+        let mut cx = Context::from_waker(&waker);
+        let (flow, a) = (flow(100, 100), id(1));
+        flow.try_enter(&[a], 60).unwrap();
+        flow.try_enter(&[a], 20).unwrap();
+        assert!(flow.poll_enter(&mut cx, &[a], 90).is_pending());
+        flow.leave(a, 60);
+        assert!(flow.poll_enter(&mut cx, &[a], 90).is_pending());
+        flow.leave(a, 20);
+        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 2);
+        assert!(flow.poll_enter(&mut cx, &[a], 90).is_ready());
+    }
+}

@@ -1,0 +1,243 @@
+//! What an application holds of a running node.
+
+use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
+
+use async_channel::{Receiver, Sender};
+use bytes::Bytes;
+use p2pcore::{
+    CommandError, Config, Event, Id, Name, Role,
+    node::{SendOptions, Status},
+};
+
+use crate::{
+    ByteStream, Delivery, Events, Outcomes, RequestError,
+    command::{Command, Notice, To},
+    delivery::Inbound,
+    events::Hub,
+    flow::Flow,
+    oneshot,
+};
+
+/// What all clones of a handle share.
+pub(crate) struct Shared {
+    pub(crate) id: Id,
+    pub(crate) name: Name,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) config: Config,
+    pub(crate) commands: Sender<Command>,
+    pub(crate) notices: Sender<Notice>,
+    pub(crate) inbound: Receiver<Inbound>,
+    pub(crate) datagrams: Receiver<(Id, Bytes)>,
+    pub(crate) streams: Receiver<ByteStream>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) flow: Arc<Flow>,
+    /// Closed when the driver has ended.
+    pub(crate) ended: Receiver<()>,
+}
+
+/// A running node. Clones are cheap; the node says goodbye and ends when the last one is dropped.
+#[derive(Clone)]
+pub struct NodeHandle(pub(crate) Arc<Shared>);
+
+impl NodeHandle {
+    /// This node's Id.
+    pub fn id(&self) -> Id {
+        self.0.id
+    }
+
+    /// Server or peer.
+    pub fn role(&self) -> Role {
+        self.0.id.role()
+    }
+
+    /// This node's name.
+    pub fn name(&self) -> &Name {
+        &self.0.name
+    }
+
+    /// The addresses of its sockets, with the ports that they got.
+    pub fn listen_addresses(&self) -> &[SocketAddr] {
+        &self.0.listen
+    }
+
+    /// Sends `data` to each of `to`, in order per destination and lane; waits while a queue to one of them is full.
+    ///
+    /// # Errors
+    /// Nothing was sent to anyone: `TooLarge`, `NoSuchLane`, `BadDestinations`, `Stopped`.
+    pub async fn send(
+        &self,
+        to: &[Id],
+        data: impl Into<Bytes>,
+        options: SendOptions,
+    ) -> Result<Outcomes, CommandError> {
+        let data = data.into();
+        self.check(to, data.len(), options)?;
+        poll_fn(|cx| self.0.flow.poll_enter(cx, to, data.len())).await;
+        let mut entered = Entered { shared: &self.0, to, len: data.len(), armed: true };
+        let (outcomes, slot) = Outcomes::new(to.len());
+        let command = Command::Send { to: To::from(to), data, options, slot };
+        self.0.commands.send(command).await.map_err(|_| CommandError::Stopped)?;
+        entered.armed = false;
+        Ok(outcomes)
+    }
+
+    /// As [`send`](Self::send), but gives the message back when a queue is full; one
+    /// [`Event::Unblocked`](p2pcore::Event::Unblocked) follows when there is room.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and `Blocked`.
+    pub fn try_send(&self, to: &[Id], data: impl Into<Bytes>, options: SendOptions) -> Result<Outcomes, CommandError> {
+        let data = data.into();
+        self.check(to, data.len(), options)?;
+        if let Err(full) = self.0.flow.try_enter(to, data.len()) {
+            return Err(CommandError::Blocked { to: full, data });
+        }
+        let mut entered = Entered { shared: &self.0, to, len: data.len(), armed: true };
+        let (outcomes, slot) = Outcomes::new(to.len());
+        match self.0.commands.try_send(Command::Send { to: To::from(to), data, options, slot }) {
+            Ok(()) => {
+                entered.armed = false;
+                Ok(outcomes)
+            }
+            Err(async_channel::TrySendError::Full(Command::Send { to: all, data, .. })) => {
+                let to = all.as_slice().first().copied().ok_or(CommandError::BadDestinations)?;
+                self.0.flow.queue_gave_back(to);
+                Err(CommandError::Blocked { to, data })
+            }
+            Err(_) => Err(CommandError::Stopped),
+        }
+    }
+
+    fn check(&self, to: &[Id], len: usize, options: SendOptions) -> Result<(), CommandError> {
+        let config = &self.0.config;
+        if len > config.max_message {
+            return Err(CommandError::TooLarge { len, max: config.max_message });
+        }
+        if options.lane >= config.lanes {
+            return Err(CommandError::NoSuchLane { lane: options.lane, max: config.lanes.saturating_sub(1) });
+        }
+        match to {
+            [] => Err(CommandError::BadDestinations),
+            [_] => Ok(()),
+            many => {
+                let mut sorted = many.to_vec();
+                sorted.sort_unstable();
+                match sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+                    true => Err(CommandError::BadDestinations),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Asks `to` and waits for its reply, for `timeout` or `Config::request_timeout`.
+    ///
+    /// # Errors
+    /// Not accepted, or failed with a reason.
+    pub async fn request(
+        &self,
+        to: Id,
+        data: impl Into<Bytes>,
+        timeout: Option<Duration>,
+    ) -> Result<Bytes, RequestError> {
+        let data = data.into();
+        self.ask(|reply| Command::Request { to, data, timeout, reply })
+            .await
+            .unwrap_or(Err(CommandError::Stopped.into()))
+    }
+
+    /// The next message or request; `None` when the node has ended.
+    pub async fn recv(&self) -> Option<Delivery> {
+        let inbound = self.0.inbound.recv().await.ok()?;
+        Some(inbound.hand_over(&self.0.notices))
+    }
+
+    /// The next message or request, if there is one already.
+    pub fn try_recv(&self) -> Option<Delivery> {
+        Some(self.0.inbound.try_recv().ok()?.hand_over(&self.0.notices))
+    }
+
+    /// A new reader of events; the first one sees everything since the start.
+    pub fn events(&self) -> Events {
+        self.0.hub.subscribe()
+    }
+
+    /// The tables as of now.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub async fn status(&self) -> Result<Status, CommandError> {
+        self.ask(|reply| Command::Status { reply }).await.ok_or(CommandError::Stopped)
+    }
+
+    /// Sends one best-effort datagram.
+    ///
+    /// # Errors
+    /// `TooLarge`, `Failed` without a link, `Stopped`.
+    pub async fn datagram(&self, to: Id, data: impl Into<Bytes>) -> Result<(), CommandError> {
+        let data = data.into();
+        self.ask(|reply| Command::Datagram { to, data, reply }).await.unwrap_or(Err(CommandError::Stopped))
+    }
+
+    /// The next datagram that arrived; the oldest are dropped when nobody reads. `None` when the node has ended.
+    pub async fn recv_datagram(&self) -> Option<(Id, Bytes)> {
+        self.0.datagrams.recv().await.ok()
+    }
+
+    /// Opens a byte stream both ways.
+    ///
+    /// # Errors
+    /// `Failed` without a link or over `Config::max_streams`, `Stopped`.
+    pub async fn open_stream(&self, to: Id) -> Result<ByteStream, CommandError> {
+        self.ask(|reply| Command::OpenStream { to, reply }).await.unwrap_or(Err(CommandError::Stopped))
+    }
+
+    /// The next byte stream that a remote opened, and who; `None` when the node has ended.
+    pub async fn accept_stream(&self) -> Option<(Id, ByteStream)> {
+        let stream = self.0.streams.recv().await.ok()?;
+        Some((stream.remote(), stream))
+    }
+
+    /// Says goodbye to all and waits until the node has ended, which takes at most about a second and a half.
+    pub async fn stop(&self) {
+        let _ = self.0.commands.send(Command::Stop).await;
+        self.ended().await;
+    }
+
+    /// Waits until the node has ended.
+    pub async fn ended(&self) {
+        let _ = self.0.ended.recv().await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.commands.send(command(sender)).await.ok()?;
+        receiver.recv().await
+    }
+}
+
+impl fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeHandle").field("id", &self.0.id).field("listen", &self.0.listen).finish_non_exhaustive()
+    }
+}
+
+/// Takes the message off the accounts again, unless it reached the driver.
+struct Entered<'a> {
+    shared: &'a Shared,
+    to: &'a [Id],
+    len: usize,
+    armed: bool,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            for id in self.to {
+                if self.shared.flow.leave(*id, self.len) {
+                    self.shared.hub.put(Event::Unblocked { to: *id });
+                }
+            }
+        }
+    }
+}
