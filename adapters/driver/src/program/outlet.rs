@@ -30,7 +30,7 @@ struct Item {
     line: Arc<str>,
     /// Its sender gets the receipt when the line is written, and only then.
     message: Option<Message>,
-    /// Closed when all before it is written.
+    /// Gets a message when all before it is written.
     flushed: Option<Sender<()>>,
 }
 
@@ -53,25 +53,26 @@ impl Outlet {
 
     /// Waits for room; `false` means that the reader is gone.
     pub(super) async fn put(&self, line: impl Into<Arc<str>>) -> bool {
-        self.put_item(Item { line: line.into(), message: None, written: None }).await
+        self.put_item(Item { line: line.into(), message: None, flushed: None }).await
     }
 
     /// As [`put`](Self::put), and accepts the message once its line is written.
     pub(super) async fn put_message(&self, line: impl Into<Arc<str>>, message: Message) -> bool {
-        self.put_item(Item { line: line.into(), message: Some(message), written: None }).await
+        self.put_item(Item { line: line.into(), message: Some(message), flushed: None }).await
     }
 
     /// Waits until all that was put before is written; `false` means that the reader is gone.
     pub(super) async fn flush(&self) -> bool {
         let (sender, receiver) = async_channel::bounded(1);
-        self.put_item(Item { line: "".into(), message: None, written: Some(sender) }).await && receiver.recv().await.is_ok()
+        self.put_item(Item { line: "".into(), message: None, flushed: Some(sender) }).await
+            && receiver.recv().await.is_ok()
     }
 
     /// Never waits: a reader that is too slow is given up. `false` means that it is gone.
     pub(super) fn put_or_close(&self, line: &Arc<str>) -> bool {
         let bytes = line.len();
         if self.queued.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_BYTES
-            || self.sender.try_send(Item { line: line.clone(), message: None, written: None }).is_err()
+            || self.sender.try_send(Item { line: line.clone(), message: None, flushed: None }).is_err()
         {
             self.sender.close();
             return false;
@@ -115,7 +116,14 @@ fn write_all(receiver: &Receiver<Item>, queued: &AtomicUsize, writer: impl Write
             return Err(error);
         }
         queued.fetch_sub(batch.iter().map(|item| item.line.len()).sum(), Ordering::Relaxed);
-        batch.drain(..).filter_map(|item| item.message).for_each(Message::accept);
+        for item in batch.drain(..) {
+            if let Some(message) = item.message {
+                message.accept();
+            }
+            if let Some(flushed) = item.flushed {
+                let _ = flushed.try_send(());
+            }
+        }
     }
     Ok(())
 }

@@ -198,7 +198,9 @@ mod tests {
         for (event, text) in [
             (
                 EventLine::Ready { id: peer, role: Role::Peer, name, listen: &listen },
-                format!(r#"{{"event":"ready","id":"{peer}","role":"peer","name":"n","listen":["127.0.0.1:9","[::1]:9"]}}"#),
+                format!(
+                    r#"{{"event":"ready","id":"{peer}","role":"peer","name":"n","listen":["127.0.0.1:9","[::1]:9"]}}"#
+                ),
             ),
             (
                 EventLine::ServerUp { id: server, name },
@@ -253,10 +255,7 @@ mod tests {
                 Answer::failed(Some("a"), to, Reason::UnknownOutcome),
                 format!(r#"{{"event":"failed","ref":"a","to":"{to}","reason":"unknown_outcome"}}"#),
             ),
-            (
-                Answer::reply(Some("a"), to, b"x"),
-                format!(r#"{{"event":"reply","ref":"a","from":"{to}","data":"x"}}"#),
-            ),
+            (Answer::reply(Some("a"), to, b"x"), format!(r#"{{"event":"reply","ref":"a","from":"{to}","data":"x"}}"#)),
         ] {
             assert_eq!(line(&answer), format!("{text}\n"));
         }
