@@ -45,7 +45,6 @@ pub(crate) enum Command {
     Datagram { to: Id, data: Bytes, reply: oneshot::Sender<Result<(), CommandError>> },
     OpenStream { to: Id, reply: oneshot::Sender<Result<ByteStream, CommandError>> },
     Status { reply: oneshot::Sender<Status> },
-    Stop,
 }
 
 /// Never waits. Each kind is bounded by what it is about: a message handed out, a stream, an order to the disk.
@@ -55,4 +54,5 @@ pub(crate) enum Notice {
     Stream(StreamKey),
     Persisted(Vec<PersistId>),
     NetworkChanged(LocalNetwork),
+    Stop,
 }

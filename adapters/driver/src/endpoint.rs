@@ -1,20 +1,132 @@
 //! From options to a running node.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
-use crate::{NodeHandle, Options, Runtime, StartFailure};
+use p2pcore::{Incarnation, Node, Start, node::LocalNetwork};
+
+use crate::{
+    NodeHandle, Options, Runtime, StartFailure, StateError,
+    command::MAX_COMMANDS,
+    cpu,
+    drive::{Desk, Driver, Machine, Parts},
+    events::Hub,
+    flow::Flow,
+    handle::Shared,
+    keeper, keys,
+    sockets::{self, Socket},
+    state::StateDir,
+};
+
+/// Datagrams that wait for the application; past it, the oldest are dropped.
+const MAX_DATAGRAMS: usize = 1_024;
 
 /// Starts nodes.
 #[derive(Debug)]
 pub struct Endpoint;
 
 impl Endpoint {
-    /// Binds the sockets, opens the state, and spawns the task that owns the node.
+    /// Binds the sockets, opens the state, and spawns the task that owns the node. Blocks for a few disk writes.
     ///
     /// # Errors
-    /// What [`StartFailure`] lists; nothing is left behind then but an empty state directory.
-    pub fn start(runtime: Arc<dyn Runtime>, options: Options) -> Result<NodeHandle, StartFailure> {
-        let _ = (runtime, options);
-        Err(p2pcore::StartError::NoCluster.into())
+    /// What [`StartFailure`] lists; nothing runs then.
+    pub fn start(runtime: Arc<dyn Runtime>, mut options: Options) -> Result<NodeHandle, StartFailure> {
+        cpu::order(&mut options.config.ciphers);
+        let id = options.identity.id();
+        let wall_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let state = match &options.state {
+            Some(path) => Some(StateDir::open(path, id)?),
+            None => None,
+        };
+        let saved = match &state {
+            Some(state) => state.load()?,
+            None => None,
+        };
+        let sockets = sockets::bind(&*runtime, &options.listen)?;
+        let network = LocalNetwork {
+            sockets: sockets.iter().map(|socket| (socket.id, socket.local)).collect(),
+            interfaces: keeper::interfaces()
+                .map_err(|source| StartFailure::System { what: "list the interfaces", source })?,
+            advertised: options.advertise.clone(),
+        };
+        let counter = match &state {
+            Some(state) => state.next_incarnation(wall_time.as_secs())?,
+            None => wall_time.as_secs(),
+        };
+        let start = Start {
+            identity: options.identity.clone(),
+            name: options.name.clone(),
+            network_key: options.network_key.clone(),
+            server_key: options.server_key.clone(),
+            incarnation: Incarnation { counter, random: random()? },
+            introducers: options.join.clone(),
+            found: options.found,
+            saved,
+            network: network.clone(),
+            relay_only: options.relay_only,
+            seed: random()?,
+            now: Instant::now(),
+            wall_time,
+        };
+        let node = Node::new(options.config.clone(), start)?;
+        launch(&*runtime, node, options, sockets, state, network)
     }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StartFailure> {
+    keys::random().map_err(|error| match error {
+        StateError::Entropy(why) => StartFailure::Entropy(why),
+        other => other.into(),
+    })
+}
+
+/// Ties a machine to its sockets, its disk and its handle.
+pub(crate) fn launch(
+    runtime: &dyn Runtime,
+    machine: impl Machine,
+    options: Options,
+    sockets: Vec<Socket>,
+    state: Option<StateDir>,
+    network: LocalNetwork,
+) -> Result<NodeHandle, StartFailure> {
+    let (command_sender, commands) = async_channel::bounded(MAX_COMMANDS);
+    // bounded by what the node hands out: messages not taken yet, streams, orders to the disk
+    let (notice_sender, notices) = async_channel::unbounded();
+    let (inbound_sender, inbound) = async_channel::unbounded();
+    let (accepted, streams) = async_channel::unbounded();
+    let (datagram_sender, datagrams) = async_channel::bounded(MAX_DATAGRAMS);
+    let (end, ended) = async_channel::bounded(1);
+    let listen = network.sockets.iter().map(|(_, address)| *address).collect();
+    let keeper = keeper::start(state, network, notice_sender.clone(), end)
+        .map_err(|source| StartFailure::System { what: "start a thread", source })?;
+    let hub = Arc::new(Hub::default());
+    let flow = Arc::new(Flow::new(&options.config));
+    let shared = Shared {
+        id: options.identity.id(),
+        name: options.name,
+        listen,
+        config: options.config,
+        commands: command_sender,
+        notices: notice_sender.clone(),
+        inbound,
+        datagrams,
+        streams,
+        hub: hub.clone(),
+        flow: flow.clone(),
+        ended,
+    };
+    let driver = Driver::new(Parts {
+        machine,
+        sockets,
+        timer: runtime.timer(Instant::now()),
+        filter: options.filter,
+        commands,
+        notices,
+        keeper,
+        desk: Desk::new(flow, hub, inbound_sender, datagram_sender, accepted, notice_sender),
+    });
+    runtime.spawn(Box::pin(driver));
+    Ok(NodeHandle(Arc::new(shared)))
 }

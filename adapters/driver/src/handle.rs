@@ -200,7 +200,7 @@ impl NodeHandle {
 
     /// Says goodbye to all and waits until the node has ended, which takes at most about a second and a half.
     pub async fn stop(&self) {
-        let _ = self.0.commands.send(Command::Stop).await;
+        let _ = self.0.notices.try_send(Notice::Stop);
         self.ended().await;
     }
 

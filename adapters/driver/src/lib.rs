@@ -4,18 +4,23 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod cpu;
 mod delivery;
+mod drive;
 mod endpoint;
 mod error;
 mod events;
 mod flow;
 mod handle;
+mod keeper;
 pub mod keys;
 mod oneshot;
 mod options;
 mod outcomes;
 pub mod program;
 mod runtime;
+mod sockets;
+mod state;
 mod stream;
 
 pub use delivery::{Delivery, Message, Request, Responder};

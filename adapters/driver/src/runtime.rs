@@ -57,6 +57,9 @@ pub trait Timer: Future<Output = ()> + Send {
 
 /// A UDP socket in the runtime's reactor. One task at a time polls it.
 pub trait UdpIo: fmt::Debug + Send {
+    /// The socket, for its options.
+    fn socket(&self) -> UdpSockRef<'_>;
+
     /// Ready when a read may go through. Call it only after a read would have blocked.
     ///
     /// # Errors

@@ -1,0 +1,325 @@
+//! Who waits for what: takes commands to the node, and what comes of them back to the tasks that asked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_channel::Sender;
+use bytes::Bytes;
+use p2pcore::{
+    CommandError, Event, Id, Input, Reason,
+    node::{Outcome, ReplyToken, RequestId, SendId, SendOptions},
+};
+
+use super::{machine::Machine, streams::Streams};
+use crate::{
+    ByteStream, RequestError,
+    command::{Command, Notice, To},
+    delivery::Inbound,
+    events::Hub,
+    flow::Flow,
+    oneshot,
+    outcomes::Slot,
+};
+
+/// Messages that the node gave back and that wait for room; past it, no more commands are taken.
+const MAX_PARKED: usize = 65_536;
+
+/// A message on its way.
+struct Sent {
+    to: To,
+    /// Destinations without an outcome; empty if there is only one destination.
+    open: Vec<Id>,
+    len: usize,
+    slot: Arc<Slot>,
+}
+
+/// A message that waits for room in the node's queues.
+enum Parked {
+    Send { to: To, data: Bytes, options: SendOptions, slot: Arc<Slot> },
+    Request { to: Id, data: Bytes, timeout: Option<Duration>, reply: oneshot::Sender<Result<Bytes, RequestError>> },
+    Reply { to: Id, token: ReplyToken, data: Bytes, reply: Option<oneshot::Sender<Result<(), CommandError>>> },
+}
+
+impl Parked {
+    fn destinations(&self) -> &[Id] {
+        match self {
+            Self::Send { to, .. } => to.as_slice(),
+            Self::Request { to, .. } | Self::Reply { to, .. } => std::slice::from_ref(to),
+        }
+    }
+}
+
+/// The driver's side of everything that tasks wait for.
+pub(crate) struct Desk {
+    flow: Arc<Flow>,
+    hub: Arc<Hub>,
+    inbound: Sender<Inbound>,
+    datagrams: Sender<(Id, Bytes)>,
+    accepted: Sender<ByteStream>,
+    notices: Sender<Notice>,
+    sent: HashMap<SendId, Sent>,
+    requests: HashMap<RequestId, oneshot::Sender<Result<Bytes, RequestError>>>,
+    streams: Streams,
+    /// In the order in which they came.
+    parked: VecDeque<Parked>,
+    /// How many of those go to each destination: what follows must wait behind them.
+    held: BTreeMap<Id, usize>,
+    /// The application wants the node to end.
+    pub(crate) stop_wanted: bool,
+    /// The node has said goodbye.
+    pub(crate) stopped: bool,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        flow: Arc<Flow>,
+        hub: Arc<Hub>,
+        inbound: Sender<Inbound>,
+        datagrams: Sender<(Id, Bytes)>,
+        accepted: Sender<ByteStream>,
+        notices: Sender<Notice>,
+    ) -> Self {
+        Self {
+            flow,
+            hub,
+            inbound,
+            datagrams,
+            accepted,
+            notices,
+            sent: HashMap::new(),
+            requests: HashMap::new(),
+            streams: Streams::default(),
+            parked: VecDeque::new(),
+            held: BTreeMap::new(),
+            stop_wanted: false,
+            stopped: false,
+        }
+    }
+
+    /// Whether another command may be taken.
+    pub(crate) fn has_room(&self) -> bool {
+        self.parked.len() < MAX_PARKED
+    }
+
+    /// The queue of commands has room again for those who found it full.
+    pub(crate) fn queue_is_empty(&self) {
+        for to in self.flow.take_queue_gave_back() {
+            self.hub.put(Event::Unblocked { to });
+        }
+    }
+
+    pub(crate) fn command(&mut self, machine: &mut impl Machine, now: Instant, command: Command) {
+        match command {
+            Command::Send { to, data, options, slot } => {
+                self.submit(machine, now, Parked::Send { to, data, options, slot });
+            }
+            Command::Request { to, data, timeout, reply } => {
+                self.submit(machine, now, Parked::Request { to, data, timeout, reply });
+            }
+            Command::Datagram { to, data, reply } => reply.send(machine.datagram(now, to, data)),
+            Command::OpenStream { to, reply } => reply.send(
+                machine.open_stream(now, to).map(|key| self.streams.add(machine, now, to, key, self.notices.clone())),
+            ),
+            Command::Status { reply } => reply.send(machine.status()),
+        }
+    }
+
+    pub(crate) fn notice(&mut self, machine: &mut impl Machine, now: Instant, notice: Notice) {
+        match notice {
+            Notice::Stop => self.stop_wanted = true,
+            Notice::Handed(receipt) => machine.handed(now, receipt),
+            Notice::Reply { token, result, reply } => self.reply(machine, now, token, result, reply),
+            Notice::Stream(key) => self.streams.serve(machine, now, key),
+            Notice::Persisted(ids) => ids.into_iter().for_each(|id| machine.handle(now, Input::Persisted(id))),
+            Notice::NetworkChanged(network) => machine.handle(now, Input::NetworkChanged(network)),
+        }
+    }
+
+    pub(crate) fn event(&mut self, machine: &mut impl Machine, now: Instant, event: Event) {
+        match event {
+            Event::Message { from, name, lane, data, receipt } => {
+                let _ = self.inbound.try_send(Inbound::Message { from, name, lane, data, receipt });
+            }
+            Event::Request { from, name, data, token, receipt } => {
+                let _ = self.inbound.try_send(Inbound::Request { from, name, data, token, receipt });
+            }
+            Event::Outcome { send, to, outcome } => self.outcome(send, to, outcome),
+            Event::Reply { request, result, .. } => {
+                if let Some(reply) = self.requests.remove(&request) {
+                    reply.send(result.map_err(RequestError::Failed));
+                }
+            }
+            Event::Datagram { from, data } => {
+                // full: the oldest goes, as best effort goes
+                let _ = self.datagrams.force_send((from, data));
+            }
+            Event::StreamOpened { from, stream } => {
+                let opened = self.streams.add(machine, now, from, stream, self.notices.clone());
+                let _ = self.accepted.try_send(opened);
+            }
+            Event::StreamReadable(key) | Event::StreamWritable(key) => self.streams.serve(machine, now, key),
+            Event::StreamReset { stream, reason } => self.streams.reset(stream, reason),
+            Event::Unblocked { .. } => self.retry(machine, now),
+            Event::Stopped => self.stopped = true,
+            news => self.hub.put(news),
+        }
+    }
+
+    /// To the node, unless something to the same destination waits already.
+    fn submit(&mut self, machine: &mut impl Machine, now: Instant, message: Parked) {
+        let waits = !self.held.is_empty() && message.destinations().iter().any(|to| self.held.contains_key(to));
+        let refused = if waits { Some(message) } else { self.attempt(machine, now, message) };
+        if let Some(message) = refused {
+            self.park(message);
+        }
+    }
+
+    fn park(&mut self, message: Parked) {
+        for to in message.destinations() {
+            *self.held.entry(*to).or_default() += 1;
+        }
+        self.parked.push_back(message);
+    }
+
+    /// Tries what is parked again, in order; what a refused message's destinations get stays behind it.
+    fn retry(&mut self, machine: &mut impl Machine, now: Instant) {
+        let mut full: BTreeSet<Id> = BTreeSet::new();
+        self.held.clear();
+        for message in std::mem::take(&mut self.parked) {
+            let waits = message.destinations().iter().any(|to| full.contains(to));
+            let refused = if waits { Some(message) } else { self.attempt(machine, now, message) };
+            if let Some(message) = refused {
+                full.extend(message.destinations());
+                self.park(message);
+            }
+        }
+    }
+
+    /// Hands a message to the node; gives it back if a queue is full.
+    fn attempt(&mut self, machine: &mut impl Machine, now: Instant, message: Parked) -> Option<Parked> {
+        match message {
+            Parked::Send { to, data, options, slot } => {
+                let len = data.len();
+                match machine.send(now, to.as_slice(), data, options) {
+                    Ok(id) => {
+                        let open = match &to {
+                            To::One(_) => Vec::new(),
+                            To::Many(all) => all.to_vec(),
+                        };
+                        self.sent.insert(id, Sent { to, open, len, slot });
+                        None
+                    }
+                    Err(CommandError::Blocked { data, .. }) => Some(Parked::Send { to, data, options, slot }),
+                    Err(error) => {
+                        let reason = RequestError::from(error).reason();
+                        self.fail(to.as_slice(), len, &slot, reason);
+                        None
+                    }
+                }
+            }
+            Parked::Request { to, data, timeout, reply } => match machine.request(now, to, data, timeout) {
+                Ok(id) => {
+                    self.requests.insert(id, reply);
+                    None
+                }
+                Err(CommandError::Blocked { data, .. }) => Some(Parked::Request { to, data, timeout, reply }),
+                Err(error) => {
+                    reply.send(Err(error.into()));
+                    None
+                }
+            },
+            Parked::Reply { to, token, data, reply } => {
+                let result = machine.reply(now, token, Ok(data));
+                if let Err(CommandError::Blocked { data, .. }) = result {
+                    return Some(Parked::Reply { to, token, data, reply });
+                }
+                if let Some(reply) = reply {
+                    reply.send(result);
+                }
+                None
+            }
+        }
+    }
+
+    fn reply(
+        &mut self,
+        machine: &mut impl Machine,
+        now: Instant,
+        token: ReplyToken,
+        result: Result<Bytes, Reason>,
+        reply: Option<oneshot::Sender<Result<(), CommandError>>>,
+    ) {
+        match machine.reply(now, token, result) {
+            Err(CommandError::Blocked { to, data }) => self.park(Parked::Reply { to, token, data, reply }),
+            result => {
+                if let Some(reply) = reply {
+                    reply.send(result);
+                }
+            }
+        }
+    }
+
+    fn outcome(&mut self, id: SendId, to: Id, outcome: Outcome) {
+        let Some(sent) = self.sent.get_mut(&id) else { return };
+        let over = match &sent.to {
+            To::One(one) if *one != to => return,
+            To::One(_) => true,
+            To::Many(_) => {
+                let Some(at) = sent.open.iter().position(|open| *open == to) else { return };
+                sent.open.swap_remove(at);
+                sent.open.is_empty()
+            }
+        };
+        sent.slot.put(to, outcome);
+        let len = sent.len;
+        if over {
+            self.sent.remove(&id);
+        }
+        self.leave(to, len);
+    }
+
+    fn fail(&self, to: &[Id], len: usize, slot: &Arc<Slot>, reason: Reason) {
+        for to in to {
+            slot.put(*to, Outcome::Failed(reason));
+            self.leave(*to, len);
+        }
+    }
+
+    fn leave(&self, to: Id, len: usize) {
+        if self.flow.leave(to, len) {
+            self.hub.put(Event::Unblocked { to });
+        }
+    }
+
+    /// The node is over: whoever still waits learns that, each once.
+    pub(crate) fn close(&mut self) {
+        for (_, sent) in std::mem::take(&mut self.sent) {
+            let open = match &sent.to {
+                To::One(one) => std::slice::from_ref(one),
+                To::Many(_) => &sent.open[..],
+            };
+            // it may have been handed over with the receipt still on its way
+            self.fail(open, sent.len, &sent.slot, Reason::UnknownOutcome);
+        }
+        for message in std::mem::take(&mut self.parked) {
+            if let Parked::Send { to, data, slot, .. } = message {
+                self.fail(to.as_slice(), data.len(), &slot, Reason::Reset);
+            }
+        }
+        for (_, reply) in std::mem::take(&mut self.requests) {
+            reply.send(Err(RequestError::Failed(Reason::Reset)));
+        }
+        self.streams.close();
+        self.hub.close();
+    }
+
+    /// A command that the node will never see.
+    pub(crate) fn too_late(&self, command: Command) {
+        if let Command::Send { to, data, slot, .. } = command {
+            self.fail(to.as_slice(), data.len(), &slot, Reason::Reset);
+        }
+    }
+}

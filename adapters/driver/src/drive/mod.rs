@@ -1,0 +1,314 @@
+//! The one task that owns the node.
+//!
+//! Each turn goes in a fixed order: what is due, events out, datagrams out, datagrams in, commands in. The work of a
+//! turn is bounded, and after some turns other tasks get their chance.
+
+mod desk;
+mod machine;
+mod streams;
+
+use std::{
+    io,
+    pin::Pin,
+    sync::mpsc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_lite::Stream;
+use p2pcore::{
+    Input, Output,
+    node::{Persist, SocketId, Transmit},
+};
+
+pub(crate) use self::{desk::Desk, machine::Machine};
+use crate::{
+    AddressFilter, Timer,
+    command::{Command, Notice},
+    sockets::{Scratch, Socket},
+};
+
+/// Turns in a row before other tasks get their chance.
+const MAX_TURNS: usize = 16;
+/// Outputs taken in one turn.
+const MAX_OUTPUTS: usize = 1_024;
+/// Bytes sent in one turn.
+const MAX_SENT: usize = 1024 * 1024;
+/// Batches received from one socket in one turn.
+const MAX_BATCHES: usize = 4;
+/// Commands and notices, of each, taken in one turn.
+const MAX_ORDERS: usize = 512;
+/// How often the time passes for the node while a socket is blocked: its deadline says nothing then.
+const BLOCKED_PACE: Duration = Duration::from_millis(5);
+/// Turns in which the node wanted the time again at once and nothing came of it, before it has to wait for
+/// [`BLOCKED_PACE`] too.
+const MAX_FRUITLESS: u32 = 8;
+/// How long a node may take to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(1_500);
+
+/// A run of datagrams that its socket has not taken in full.
+struct Pending {
+    transmit: Transmit,
+    sent: usize,
+}
+
+/// What [`Driver`] is made of.
+pub(crate) struct Parts<M> {
+    pub(crate) machine: M,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) timer: Pin<Box<dyn Timer>>,
+    pub(crate) filter: Option<AddressFilter>,
+    pub(crate) commands: async_channel::Receiver<Command>,
+    pub(crate) notices: async_channel::Receiver<Notice>,
+    pub(crate) keeper: mpsc::Sender<Persist>,
+    pub(crate) desk: Desk,
+}
+
+/// The task: a future that ends when the node has said goodbye.
+pub(crate) struct Driver<M> {
+    machine: M,
+    // closed before `keeper` goes, which tells those who wait for the end
+    sockets: Vec<Socket>,
+    scratch: Scratch,
+    timer: Pin<Box<dyn Timer>>,
+    /// When the timer fires.
+    armed: Option<Instant>,
+    filter: Option<AddressFilter>,
+    commands: Pin<Box<async_channel::Receiver<Command>>>,
+    notices: Pin<Box<async_channel::Receiver<Notice>>>,
+    keeper: mpsc::Sender<Persist>,
+    desk: Desk,
+    /// What `pending` is about; reused.
+    buffer: Vec<u8>,
+    pending: Option<Pending>,
+    fruitless: u32,
+    /// When the goodbye is over at the latest.
+    give_up: Option<Instant>,
+}
+
+impl<M: Machine> Driver<M> {
+    pub(crate) fn new(parts: Parts<M>) -> Self {
+        Self {
+            machine: parts.machine,
+            sockets: parts.sockets,
+            scratch: Scratch::new(),
+            timer: parts.timer,
+            armed: None,
+            filter: parts.filter,
+            commands: Box::pin(parts.commands),
+            notices: Box::pin(parts.notices),
+            keeper: parts.keeper,
+            desk: parts.desk,
+            buffer: Vec::new(),
+            pending: None,
+            fruitless: 0,
+            give_up: None,
+        }
+    }
+
+    /// One turn; says whether anything happened, so that another may find more.
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.machine.deadline().is_some_and(|deadline| deadline.at <= now) {
+            self.machine.handle(now, Input::Timeout);
+        }
+        let mut busy = self.outputs(now);
+        busy |= self.transmits(cx, now);
+        busy |= self.receives(cx, now);
+        busy |= self.notices(cx, now);
+        busy |= self.commands(cx, now);
+        busy |= self.goodbye(now);
+        busy
+    }
+
+    fn outputs(&mut self, now: Instant) -> bool {
+        for taken in 0..MAX_OUTPUTS {
+            match self.machine.poll() {
+                Some(Output::Event(event)) => self.desk.event(&mut self.machine, now, event),
+                Some(Output::Persist(order)) => {
+                    // the keeper ends only after this task
+                    let _ = self.keeper.send(order);
+                }
+                None => return taken > 0,
+            }
+        }
+        true
+    }
+
+    fn transmits(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut total = 0;
+        while total < MAX_SENT {
+            let mut pending = match self.pending.take() {
+                Some(pending) => pending,
+                None => {
+                    self.buffer.clear();
+                    match self.machine.poll_transmit(now, &mut self.buffer) {
+                        Some(transmit) => Pending { transmit, sent: 0 },
+                        None => return total > 0,
+                    }
+                }
+            };
+            let before = pending.sent;
+            let blocked = self.transmit(&mut pending).is_err();
+            total += (pending.sent - before).max(1);
+            if blocked {
+                let socket = pending.transmit.socket;
+                self.pending = Some(pending);
+                match self.poll_writable(cx, socket) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => self.pending = None,
+                    Poll::Pending => return total > 1,
+                }
+            }
+        }
+        true
+    }
+
+    /// Hands a run to its socket, from where it stopped; what cannot go is dropped.
+    fn transmit(&mut self, pending: &mut Pending) -> io::Result<()> {
+        let Pending { transmit, sent } = pending;
+        let allowed = self.filter.as_ref().is_none_or(|allows| allows(transmit.destination));
+        let socket = self.sockets.iter_mut().find(|socket| socket.id == transmit.socket);
+        match (socket, self.buffer.get(..transmit.size)) {
+            (Some(socket), Some(contents)) if allowed => socket.send(transmit, contents, sent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ready with whether it makes sense to try that socket again.
+    fn poll_writable(&mut self, cx: &mut Context<'_>, id: SocketId) -> Poll<bool> {
+        match self.sockets.iter_mut().find(|socket| socket.id == id) {
+            Some(socket) => socket.poll_writable(cx).map(|ready| ready.is_ok()),
+            None => Poll::Ready(false),
+        }
+    }
+
+    fn receives(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut busy = false;
+        let (machine, filter) = (&mut self.machine, &self.filter);
+        for socket in &mut self.sockets {
+            for _ in 0..MAX_BATCHES {
+                let received = socket.receive(&mut self.scratch, |datagram| {
+                    if filter.as_ref().is_none_or(|allows| allows(datagram.remote)) {
+                        machine.handle(now, Input::Datagram(datagram));
+                    }
+                });
+                match received {
+                    Ok(()) => busy = true,
+                    Err(_) => match socket.poll_readable(cx) {
+                        Poll::Ready(Ok(())) => busy = true,
+                        Poll::Ready(Err(error)) => {
+                            tracing::debug!(%error, "the reactor is gone");
+                            break;
+                        }
+                        Poll::Pending => break,
+                    },
+                }
+            }
+        }
+        busy
+    }
+
+    fn notices(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        for taken in 0..MAX_ORDERS {
+            match self.notices.as_mut().poll_next(cx) {
+                Poll::Ready(Some(notice)) => self.desk.notice(&mut self.machine, now, notice),
+                Poll::Ready(None) | Poll::Pending => return taken > 0,
+            }
+        }
+        true
+    }
+
+    fn commands(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        for taken in 0..MAX_ORDERS {
+            if !self.desk.has_room() {
+                self.desk.stop_wanted |= self.commands.is_closed();
+                return taken > 0;
+            }
+            match self.commands.as_mut().poll_next(cx) {
+                Poll::Ready(Some(command)) => self.desk.command(&mut self.machine, now, command),
+                Poll::Ready(None) => {
+                    self.desk.stop_wanted = true;
+                    return taken > 0;
+                }
+                Poll::Pending => {
+                    self.desk.queue_is_empty();
+                    return taken > 0;
+                }
+            }
+        }
+        true
+    }
+
+    fn goodbye(&mut self, now: Instant) -> bool {
+        let begins = self.desk.stop_wanted && self.give_up.is_none();
+        if begins {
+            self.give_up = Some(now + GOODBYE);
+            self.machine.stop(now);
+        }
+        begins
+    }
+
+    fn is_over(&self, busy: bool, now: Instant) -> bool {
+        let said = self.desk.stopped && !busy && self.pending.is_none();
+        said || self.give_up.is_some_and(|at| at <= now)
+    }
+
+    /// When to wake at the latest, if nothing else does it.
+    fn wake_at(&mut self, now: Instant) -> Option<Instant> {
+        let mut at = self.machine.deadline().map(|deadline| deadline.at);
+        if at.is_some_and(|at| at <= now) {
+            if self.pending.is_some() || self.fruitless >= MAX_FRUITLESS {
+                at = Some(now + BLOCKED_PACE);
+            }
+            self.fruitless = self.fruitless.saturating_add(1);
+        } else {
+            self.fruitless = 0;
+        }
+        [at, self.give_up].into_iter().flatten().min()
+    }
+}
+
+impl<M: Machine> Future for Driver<M> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..MAX_TURNS {
+            let now = Instant::now();
+            let busy = self.turn(cx, now);
+            if self.is_over(busy, now) {
+                return Poll::Ready(());
+            }
+            if busy {
+                self.fruitless = 0;
+                continue;
+            }
+            match self.wake_at(now) {
+                None => return Poll::Pending,
+                Some(at) => {
+                    // a timer that fires too early costs less than moving it for every packet
+                    if self.armed.is_none_or(|armed| at < armed) {
+                        self.timer.as_mut().reset(at);
+                        self.armed = Some(at);
+                    }
+                    match self.timer.as_mut().poll(cx) {
+                        Poll::Ready(()) => self.armed = None,
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<M> Drop for Driver<M> {
+    /// However the task ends, nobody waits for ever.
+    fn drop(&mut self) {
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            self.desk.too_late(command);
+        }
+        self.desk.close();
+    }
+}
