@@ -51,8 +51,13 @@ struct News {
     paths: Mutex<BTreeMap<Id, (PathKind, Option<Id>)>>,
 }
 
-/// Starts a peer, runs `task` with it until it ends or a signal comes, and says goodbye.
-pub(super) fn run<T, F>(program: &Program, args: &GuestArgs, task: impl FnOnce(Arc<Guest>) -> F) -> Result<T, Failure>
+/// Starts a peer, runs `task` with it until it ends or a signal comes, which makes `interrupted`, and says goodbye.
+pub(super) fn run<T, F>(
+    program: &Program,
+    args: &GuestArgs,
+    interrupted: Result<T, Failure>,
+    task: impl FnOnce(Arc<Guest>) -> F,
+) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
@@ -65,7 +70,7 @@ where
     program.runtime.run(async {
         let interrupted = async {
             let _ = signals.recv().await;
-            Err(Failure::new("interrupted"))
+            interrupted
         };
         let result = or(interrupted, task(guest.clone())).await;
         guest.within(STOP, guest.handle.stop()).await;

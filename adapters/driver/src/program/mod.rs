@@ -33,16 +33,19 @@ use cli::{Cli, Command, KeyCommand, NetworkCommand};
 use failure::Failure;
 
 /// Runs the program `name` with the arguments of the process, and gives back its exit status: 0, 1 after one line on
-/// standard error, or 2 for a command line that makes no sense.
-pub fn main(runtime: Arc<dyn Runtime>, name: &'static str) -> ExitCode {
+/// standard error, or 2 for a command line that makes no sense. The runtime is made only when a node is to run.
+pub fn main(runtime: impl FnOnce() -> io::Result<Arc<dyn Runtime>>, name: &'static str) -> ExitCode {
     let matches = Cli::command().name(name).bin_name(name).get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
     log();
-    let program = Program { runtime, name };
-    match run(&program, cli.command) {
+    let program = || match runtime() {
+        Ok(runtime) => Ok(Program { runtime, name }),
+        Err(error) => Err(Failure::io("cannot start", &error)),
+    };
+    match run(program, cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(name),
     }
@@ -61,7 +64,7 @@ impl fmt::Debug for Program {
     }
 }
 
-fn run(program: &Program, command: Command) -> Result<(), Failure> {
+fn run(program: impl FnOnce() -> Result<Program, Failure>, command: Command) -> Result<(), Failure> {
     match command {
         Command::Network(NetworkCommand::New { out }) => keys::new_network(&out),
         Command::Key(KeyCommand::New { role, out }) => {
@@ -69,19 +72,16 @@ fn run(program: &Program, command: Command) -> Result<(), Failure> {
             guest::print(&format!("{}\n", identity.id()));
             Ok(())
         }
-        Command::Server(args) => {
-            let options = node::server_options(&args)?;
-            session::run(program, options, &args.state, args.node.json)
-        }
+        Command::Status(args) => status::run(&args),
+        Command::Server(args) => session::run(&program()?, node::server_options(&args)?, &args.state, args.node.json),
         Command::Peer(args) => {
             let options = node::options(Role::Peer, &args.node, &args.state)?;
-            session::run(program, options, &args.state, args.node.json)
+            session::run(&program()?, options, &args.state, args.node.json)
         }
-        Command::Send(args) => transfer::send(program, &args),
-        Command::Recv(args) => transfer::recv(program, &args),
-        Command::Ping(args) => ping::run(program, &args),
-        Command::Demo(args) => demo::run(program, args),
-        Command::Status(args) => status::run(&args),
+        Command::Send(args) => transfer::send(&program()?, &args),
+        Command::Recv(args) => transfer::recv(&program()?, &args),
+        Command::Ping(args) => ping::run(&program()?, &args),
+        Command::Demo(args) => demo::run(&program()?, args),
     }
 }
 

@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) fn run(program: &Program, args: &PingArgs) -> Result<(), Failure> {
-    guest::run(program, &args.guest, |guest| ping(guest, args.id, args.count))
+    guest::run(program, &args.guest, Err(Failure::new("interrupted")), |guest| ping(guest, args.id, args.count))
 }
 
 /// A line for each question.

@@ -64,7 +64,7 @@ pub(super) fn run(program: &Program, args: DemoArgs) -> Result<(), Failure> {
         let result = or(or(interrupted, limit), or(demo.scenario(&mut world), view)).await;
         let verdict = demo.ledger().verdict(Instant::now());
         or(world.stop(), demo.sleep(Duration::from_secs(2))).await;
-        Ok((result, verdict))
+        Ok::<_, Failure>((result, verdict))
     })?;
     demo.tell_verdict(&verdict);
     result?;

@@ -40,7 +40,7 @@ pub(in crate::program) fn run(program: &Program, args: &RecvArgs) -> Result<(), 
     std::fs::create_dir_all(dir).map_err(|error| cannot(&error))?;
     // better now than when the first file comes
     tempfile::tempfile_in(dir).map_err(|error| cannot(&error))?;
-    guest::run(program, &args.guest, |guest| async move { Receiving::new(&guest, dir, args.once).run().await })
+    guest::run(program, &args.guest, Ok(()), |guest| async move { Receiving::new(&guest, dir, args.once).run().await })
 }
 
 /// A line for each file.

@@ -44,7 +44,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 pub(in crate::program) fn run(program: &Program, args: &SendArgs) -> Result<(), Failure> {
     let source = Source::open(&args.file)?;
-    let sent = guest::run(program, &args.guest, |guest| send(guest, args.to, source))?;
+    let sent =
+        guest::run(program, &args.guest, Err(Failure::new("interrupted")), |guest| send(guest, args.to, source))?;
     guest::print(&if args.guest.node.json { json::line(&sent) } else { format!("{}\n", sent.text()) });
     Ok(())
 }
