@@ -6,6 +6,6 @@ mod network;
 mod programs;
 mod running;
 
-pub use network::{Network, NodeCommand};
+pub use network::{Network, NodeCommand, one_line};
 pub use programs::{Program, run};
 pub use running::Running;

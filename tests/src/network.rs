@@ -54,7 +54,7 @@ impl Network {
 
     /// Any command that is a node, with its own state, on the loopback interface, with JSON lines.
     pub fn node(&self, command: &str, name: &str) -> NodeCommand {
-        NodeCommand { program: Program::Tokio, name: name.into(), args: vec![command.into()] }
+        NodeCommand { program: Program::Tokio, name: name.into(), args: vec![command.into()], env: Vec::new() }
             .flag("--network-key", self.path("network.key"))
             .flag("--state", self.state(name))
             .flag("--name", name)
@@ -97,6 +97,7 @@ pub struct NodeCommand {
     program: Program,
     name: String,
     args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
 }
 
 impl NodeCommand {
@@ -134,6 +135,12 @@ impl NodeCommand {
     pub fn without(mut self, flag: &str) -> Self {
         let index = self.args.iter().position(|arg| arg == flag).expect("the flag is there");
         self.args.drain(index..index + 2);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
         self
     }
 
@@ -180,12 +187,17 @@ impl NodeCommand {
     }
 
     fn command(&self) -> Command {
-        self.program.command(&self.args)
+        let mut command = self.program.command(&self.args);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
     }
 }
 
-/// The line, which has to be the only one and in lower case.
-pub(crate) fn one_line(stderr: &str) -> String {
+/// The text after the program's name of the line on standard error, which has to be the only one and in lower case.
+///
+/// # Panics
+/// If it is not.
+pub fn one_line(stderr: &str) -> String {
     let lines = stderr.lines().collect::<Vec<_>>();
     let [line] = lines[..] else { panic!("not one line: {stderr:?}") };
     let (_, text) = line.split_once(": ").expect("the program says its name");

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,7 @@ pub struct Running {
     /// All lines, for the report of a failure.
     seen: Vec<String>,
     stderr: Arc<Mutex<String>>,
+    stderr_reader: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -55,14 +56,22 @@ impl Running {
         });
         let stderr = Arc::new(Mutex::new(String::new()));
         let (mut pipe, text) = (child.stderr.take().expect("a pipe"), stderr.clone());
-        thread::spawn(move || {
+        let stderr_reader = thread::spawn(move || {
             let mut buffer = [0; 1024];
             while let Ok(len @ 1..) = pipe.read(&mut buffer) {
                 text.lock().expect("no panic").push_str(&String::from_utf8_lossy(&buffer[..len]));
             }
         });
-        let stdin = child.stdin.take();
-        Self { name: name.into(), child, stdin, lines, pending: VecDeque::new(), seen: Vec::new(), stderr }
+        Self {
+            name: name.into(),
+            stdin: child.stdin.take(),
+            child,
+            lines,
+            pending: VecDeque::new(),
+            seen: Vec::new(),
+            stderr,
+            stderr_reader: Some(stderr_reader),
+        }
     }
 
     /// Writes one command.
@@ -169,6 +178,7 @@ impl Running {
             }
         }
         let status = self.child.wait().expect("a child");
+        self.stderr_reader.take().map(JoinHandle::join);
         (lines, status, self.stderr.lock().expect("no panic").clone())
     }
 
