@@ -125,3 +125,67 @@ fn write_new(path: &Path, text: &str) -> Result<(), StateError> {
     })?;
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(unwritable)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_back_from_their_files_under_either_role() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name| dir.path().join("made").join(name);
+        assert_eq!(new_network_key(&path("network.key")).unwrap(), network_key(&path("network.key")).unwrap());
+        assert_eq!(new_server_key(&path("server.key")).unwrap(), server_key(&path("server.key")).unwrap());
+        let made = identity_or_new(Role::Peer, &path("identity.key")).unwrap();
+        assert_eq!(identity_or_new(Role::Peer, &path("identity.key")).unwrap(), made);
+        assert_eq!(identity(Role::Server, &path("identity.key")).unwrap().public(), made.public());
+    }
+
+    #[test]
+    fn a_key_file_is_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("network.key");
+        fs::write(&path, "precious").unwrap();
+        let error = new_network_key(&path).unwrap_err();
+        assert!(matches!(error, StateError::Exists { .. }), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_malformed_or_missing_key_is_one_clear_line_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.key");
+        let unreadable = server_key(&path).unwrap_err();
+        assert!(matches!(unreadable, StateError::Unreadable { .. }));
+        fs::write(&path, "p2pcore-network-key 00\n").unwrap();
+        let malformed = server_key(&path).unwrap_err();
+        assert!(matches!(malformed, StateError::BadKey { .. }));
+        fs::write(&path, [0xff; 100]).unwrap();
+        let binary = server_key(&path).unwrap_err();
+        for error in [unreadable, malformed, binary] {
+            let line = error.to_string();
+            assert!(line.contains("server.key") && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_may_read_a_key() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity.key");
+        new_identity(Role::Peer, &path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_one_clear_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = new_identity(Role::Peer, &file.join("identity.key")).unwrap_err();
+        assert!(!error.to_string().contains('\n'));
+        assert!(matches!(error, StateError::Unwritable { .. } | StateError::Write { .. }), "{error}");
+    }
+}

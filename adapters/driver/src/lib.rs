@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod command;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod cpu;
 mod delivery;
 mod drive;
@@ -22,6 +24,8 @@ mod runtime;
 mod sockets;
 mod state;
 mod stream;
+#[cfg(test)]
+mod testing;
 
 pub use delivery::{Delivery, Message, Request, Responder};
 pub use endpoint::Endpoint;

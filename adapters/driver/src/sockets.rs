@@ -204,3 +204,58 @@ impl fmt::Debug for Socket {
         f.debug_struct("Socket").field("id", &self.id).field("local", &self.local).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestRuntime;
+
+    #[test]
+    fn without_addresses_both_ip_versions_get_a_port() {
+        let sockets = bind(&TestRuntime::new(), &[]).unwrap();
+        assert!(sockets.iter().any(|socket| socket.local.is_ipv4()));
+        assert!(sockets.iter().all(|socket| socket.local.port() != 0 && socket.local.ip().is_unspecified()));
+        assert!(sockets.iter().enumerate().all(|(at, socket)| usize::from(socket.id.0) == at));
+    }
+
+    #[test]
+    fn both_ip_versions_may_have_the_same_port() {
+        let Ok(six) = bind(&TestRuntime::new(), &["[::]:0".parse().unwrap()]) else { return };
+        let port = six[0].local.port();
+        bind(&TestRuntime::new(), &[SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)]).unwrap();
+    }
+
+    #[test]
+    fn a_busy_port_is_one_clear_line() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind(&TestRuntime::new(), &[address]).unwrap_err();
+        assert!(matches!(error, StartFailure::PortInUse { .. }));
+        let line = error.to_string();
+        assert!(line.contains(&address.to_string()) && line.contains("in use") && !line.contains('\n'), "{line}");
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_refused() {
+        let error = bind(&TestRuntime::new(), &["192.0.2.1:0".parse().unwrap()]).unwrap_err();
+        assert!(matches!(error, StartFailure::Listen { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_number_of_addresses_is_bounded() {
+        let many = vec!["127.0.0.1:0".parse().unwrap(); MAX_SOCKETS + 1];
+        assert!(matches!(bind(&TestRuntime::new(), &many), Err(StartFailure::TooManyAddresses { count: 17, max: 16 })));
+    }
+
+    #[test]
+    fn a_refused_destination_does_not_cost_the_others_the_offload() {
+        let mut socket = bind(&TestRuntime::new(), &["127.0.0.1:0".parse().unwrap()]).unwrap().remove(0);
+        let before = socket.offload.max_gso_segments();
+        // not this machine's address to send from: the kernel says EINVAL
+        let (mut transmit, bytes) = crate::testing::run("127.0.0.1:9".parse().unwrap(), vec![0; 300], Some(100));
+        transmit.source = Some(Ipv4Addr::new(192, 0, 2, 1).into());
+        let mut sent = 0;
+        while socket.send(&transmit, &bytes, &mut sent).is_err() {}
+        assert_eq!((sent, socket.offload.max_gso_segments()), (300, before));
+    }
+}

@@ -6,6 +6,8 @@
 mod desk;
 mod machine;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,
