@@ -19,6 +19,7 @@ pub mod keys;
 mod oneshot;
 mod options;
 mod outcomes;
+pub mod program;
 mod runtime;
 mod sockets;
 mod state;

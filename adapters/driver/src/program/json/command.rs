@@ -1,0 +1,168 @@
+//! Commands: unknown keys are ignored, a bad line harms nothing.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use p2pcore::{Id, node::SendOptions};
+use serde::Deserialize;
+
+/// What the line orders.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Send { to: Vec<Id>, data: Bytes, options: SendOptions },
+    Request { to: Id, data: Bytes, timeout: Option<Duration> },
+    Reply { rid: u64, data: Bytes },
+    Status,
+    Quit,
+}
+
+/// Reads one line into its `ref` and the command, or the reason why there is none.
+pub(crate) fn parse(line: &[u8]) -> (Option<String>, Result<Command, String>) {
+    match serde_json::from_slice::<Raw>(line) {
+        Ok(mut raw) => (raw.reference.take(), raw.command()),
+        Err(error) => {
+            let reference = serde_json::from_slice::<OnlyRef>(line).ok().and_then(|line| line.reference);
+            (reference, Err(format!("bad line: {error}")))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct OnlyRef {
+    #[serde(rename = "ref")]
+    reference: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    /// `cmd` is its short form.
+    #[serde(alias = "cmd")]
+    command: String,
+    #[serde(rename = "ref")]
+    reference: Option<String>,
+    to: Option<To>,
+    data: Option<String>,
+    data_base64: Option<String>,
+    lane: Option<u8>,
+    ttl_ms: Option<u64>,
+    timeout_ms: Option<u64>,
+    rid: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "`to` is not an Id or a list of Ids")]
+enum To {
+    One(Id),
+    Many(Vec<Id>),
+}
+
+impl Raw {
+    fn command(self) -> Result<Command, String> {
+        match self.command.as_str() {
+            "send" => {
+                let mut options = SendOptions::default().lane(self.lane.unwrap_or_default());
+                if let Some(ttl) = self.ttl_ms {
+                    options = options.ttl(Duration::from_millis(ttl));
+                }
+                let to = match self.to {
+                    Some(To::One(id)) => vec![id],
+                    Some(To::Many(ids)) => ids,
+                    None => return Err("`send` needs `to`: a list of Ids".into()),
+                };
+                Ok(Command::Send { to, data: data("send", self.data, self.data_base64)?, options })
+            }
+            "request" => {
+                let to = match self.to {
+                    Some(To::One(id)) => id,
+                    Some(To::Many(_)) | None => return Err("`request` needs `to`: one Id".into()),
+                };
+                let timeout = self.timeout_ms.map(Duration::from_millis);
+                Ok(Command::Request { to, data: data("request", self.data, self.data_base64)?, timeout })
+            }
+            "reply" => {
+                let rid = self.rid.ok_or("`reply` needs `rid`: that of the request")?;
+                Ok(Command::Reply { rid, data: data("reply", self.data, self.data_base64)? })
+            }
+            "status" => Ok(Command::Status),
+            "quit" => Ok(Command::Quit),
+            other => {
+                let known = "send, request, reply, status, quit";
+                Err(format!("there is no command `{}`: the commands are {known}", other.escape_debug()))
+            }
+        }
+    }
+}
+
+fn data(command: &str, text: Option<String>, base64: Option<String>) -> Result<Bytes, String> {
+    match (text, base64) {
+        (Some(text), None) => Ok(text.into()),
+        (None, Some(base64)) => BASE64_STANDARD
+            .decode(base64)
+            .map(Bytes::from)
+            .map_err(|error| format!("`data_base64` is not base64 with padding (RFC 4648): {error}")),
+        (None, None) => Err(format!("`{command}` needs `data` or `data_base64`")),
+        (Some(_), Some(_)) => Err(format!("`{command}` takes `data` or `data_base64`, not both")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pcore::{Identity, Role, SecretKey};
+
+    use super::*;
+
+    fn id() -> Id {
+        Identity::new(Role::Peer, SecretKey::from_bytes([1; 32])).id()
+    }
+
+    fn ok(line: String) -> Command {
+        parse(line.as_bytes()).1.unwrap()
+    }
+
+    #[test]
+    fn every_command_is_read_and_unknown_keys_are_ignored() {
+        let id = id();
+        let options = SendOptions::default().lane(3).ttl(Duration::from_millis(500));
+        assert_eq!(
+            ok(format!(r#"{{"command":"send","to":["{id}"],"data":"hé","lane":3,"ttl_ms":500,"more":[1]}}"#)),
+            Command::Send { to: vec![id], data: "hé".into(), options },
+        );
+        assert_eq!(
+            ok(format!(r#"{{"cmd":"request","to":"{id}","data_base64":"AP8=","timeout_ms":7}}"#)),
+            Command::Request { to: id, data: vec![0, 255].into(), timeout: Some(Duration::from_millis(7)) },
+        );
+        assert_eq!(
+            ok(r#"{"command":"reply","rid":9,"data":""}"#.into()),
+            Command::Reply { rid: 9, data: Bytes::new() }
+        );
+        assert_eq!(ok(r#"{"command":"status"}"#.into()), Command::Status);
+        assert_eq!(ok(r#"{"command":"quit"}"#.into()), Command::Quit);
+    }
+
+    #[test]
+    fn a_bad_line_is_told_with_its_ref_where_that_can_be_read() {
+        let id = id();
+        for (line, reason) in [
+            (r#"{"ref":"r","command":"fly"}"#.into(), "no command `fly`"),
+            (r#"{"ref":"r"}"#.into(), "missing field `command`"),
+            (r#"{"ref":"r","command":"send","data":"x"}"#.into(), "needs `to`"),
+            (r#"{"ref":"r","command":"send","to":["C1"],"data":"x"}"#.into(), "not an Id"),
+            (format!(r#"{{"ref":"r","command":"send","to":["{id}"]}}"#), "needs `data`"),
+            (format!(r#"{{"ref":"r","command":"send","to":["{id}"],"data":"x","lane":256}}"#), "256"),
+            (format!(r#"{{"ref":"r","command":"request","to":"{id}","data":"x","data_base64":""}}"#), "not both"),
+            (format!(r#"{{"ref":"r","command":"request","to":"{id}","data_base64":"?"}}"#), "base64"),
+            (r#"{"ref":"r","command":"reply","data":"x"}"#.into(), "needs `rid`"),
+        ] {
+            let (reference, command) = parse(line.as_bytes());
+            assert_eq!(reference.as_deref(), Some("r"), "{line}");
+            let error = command.unwrap_err();
+            assert!(error.contains(reason), "{line}: {error}");
+        }
+        for line in [&b"hello"[..], b"[]", b"\xff\xfe", b"{\"ref\":1,\"command\":\"status\"}", b"{\"command\":"] {
+            let (reference, command) = parse(line);
+            assert_eq!(reference, None);
+            assert!(command.is_err());
+        }
+    }
+}
