@@ -122,36 +122,31 @@ impl Node {
             return;
         }
         self.conversation(now, id);
-        self.read_lane(now, token, id, lane);
+        self.remote(id).unread.insert(lane);
+        self.read_on(now, id);
     }
 
-    fn read_lane(&mut self, now: Instant, token: LinkToken, id: Id, lane: u8) {
-        let Some(entry) = self.links.get_mut(token) else { return };
+    /// Reads the lanes that have something, until none may be read: what one brings can make room for another.
+    pub(super) fn read_on(&mut self, now: Instant, id: Id) {
         let Some(remote) = self.remotes.get_mut(&id) else { return };
-        let Some(conversation) = &mut remote.conversation else { return };
-        let verdict = loop {
-            if !conversation.can_receive(lane) {
-                remote.unread.insert(lane);
-                break Ok(());
+        let (Some(token), Some(conversation)) = (remote.current, &mut remote.conversation) else { return };
+        let Some(entry) = self.links.get_mut(token) else { return };
+        let mut verdict = Ok(());
+        while let Some(lane) = remote.unread.iter().find(|lane| conversation.can_receive(**lane)).copied() {
+            match entry.link.read_lane(now, lane, READ_PIECE) {
+                Some(bytes) => verdict = conversation.receive(now, lane, bytes),
+                None => {
+                    remote.unread.remove(&lane);
+                }
             }
-            let Some(bytes) = entry.link.read_lane(now, lane, READ_PIECE) else { break Ok(()) };
-            if let Err(violation) = conversation.receive(now, lane, bytes) {
-                break Err(violation);
+            if verdict.is_err() {
+                break;
             }
-        };
+        }
         self.dirty.insert(token);
         self.unwritten.insert(id);
         if let Err(violation) = verdict {
             self.broken(now, token, violation);
-        }
-    }
-
-    /// The application has taken something: lanes that waited for that are read on.
-    pub(super) fn read_on(&mut self, now: Instant, id: Id) {
-        let Some(remote) = self.remotes.get_mut(&id) else { return };
-        let Some(token) = remote.current else { return };
-        for lane in std::mem::take(&mut remote.unread) {
-            self.read_lane(now, token, id, lane);
         }
     }
 
