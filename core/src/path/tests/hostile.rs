@@ -171,3 +171,18 @@ fn a_short_answer_proves_nothing() {
     world.receive(0, 9, Direct, Packet::Probe(pong));
     assert!(!world.ends[0].candidate(9).is_proven());
 }
+
+#[test]
+fn pings_on_an_unproven_path_draw_pings_now_and_then() {
+    let mut world = World::new(&[(1, Relayed, 10)]);
+    let now = world.now;
+    world.ends[0].set.add_candidate(now, 9, Direct);
+    world.run(Duration::from_secs(100));
+    let before = world.ends[0].probes.len();
+    for step in 0..100u64 {
+        world.receive(0, 9, Direct, Packet::Probe(ping((1 << 40) + step, FULL_SIZE)));
+        world.run(ms(10));
+    }
+    let pings = world.ends[0].probes[before..].iter().filter(|probe| probe.1 == 9 && probe.2[0] == 0x80).count();
+    assert!((10..=20).contains(&pings), "{pings} in a second");
+}
