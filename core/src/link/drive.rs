@@ -5,55 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
-use quinn_proto::{
-    ConnectionError, DatagramEvent, Dir, EcnCodepoint, Event, FrameStats, StreamEvent, TransportError, VarInt,
-};
+use bytes::BytesMut;
+use quinn_proto::{DatagramEvent, EcnCodepoint, FrameStats};
 
-use super::{
-    Link, MAX_CLOSE_REASON, Phase,
-    events::{LinkEvent, LinkStreamId, LinkTransmit, LostReason, close_code},
-    lanes::Violation,
-    transport::MAX_RUN_SEGMENTS,
-};
-use crate::{
-    noise::{HandshakeError, RemoteKey},
-    path::{PathEvent, PathKind, ProbeKeys},
-};
-
-/// How long a closed link goes on answering with its reason.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// When the reason is sent again unless the remote has answered, after the first time.
-const CLOSE_REPEATS: [Duration; 3] =
-    [Duration::from_millis(30), Duration::from_millis(100), Duration::from_millis(300)];
-
-/// How often a packet is sent past the congestion window to learn whether a path works again.
-const NUDGES: u32 = 6;
-const NUDGE_MIN: Duration = Duration::from_millis(20);
-const NUDGE_MAX: Duration = Duration::from_millis(300);
-/// Bytes of a nudge: two datagrams.
-const NUDGE_GRACE: u64 = 2 * 1500;
+use super::{Link, Phase, ending::Closing, events::LinkTransmit, translate::Nudge, transport::MAX_RUN_SEGMENTS};
+use crate::path::PathKind;
 
 /// No acknowledgement for so long, and a probe that comes through then, mean that QUIC waits longer than it needs to.
 const STALL: Duration = Duration::from_millis(100);
-
-/// A link that says goodbye.
-#[derive(Debug)]
-pub(super) struct Closing {
-    since: Instant,
-    datagram: Vec<u8>,
-    repeated: usize,
-    answered: bool,
-}
-
-/// After a switch QUIC has a full window in flight on the old path, and would wait for its own timeout.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Nudge {
-    next: Instant,
-    interval: Duration,
-    left: u32,
-}
 
 impl<R: Copy + Ord + Debug> Link<R> {
     /// Takes a QUIC datagram that came by `route`.
@@ -133,12 +92,12 @@ impl<R: Copy + Ord + Debug> Link<R> {
         }
         let over = self.phase == Phase::Over;
         let quic = self.quic_deadline.filter(|_| !self.silent).map(|at| match &self.closing {
-            Some(closing) => at.max(closing.since + LINGER),
+            Some(closing) => at.max(closing.answers_until()),
             None => at,
         });
         let paths = self.paths.deadline().filter(|_| !over);
         let handshake = matches!(self.phase, Phase::Handshake | Phase::Preface).then_some(self.handshake_deadline);
-        let nudge = self.nudge.map(|nudge| nudge.next).filter(|_| !over);
+        let nudge = self.nudge.map(Nudge::due).filter(|_| !over);
         let close = self.closing.as_ref().and_then(Closing::next_repeat);
         [(quic, "quic"), (paths, "paths"), (handshake, "handshake"), (nudge, "nudge"), (close, "close")]
             .into_iter()
@@ -155,7 +114,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         if matches!(self.phase, Phase::Handshake | Phase::Preface) && self.handshake_deadline <= now {
             self.end_handshake(now);
         }
-        if self.closing.as_ref().is_none_or(|closing| closing.since + LINGER <= now) {
+        if self.closing.as_ref().is_none_or(|closing| closing.answers_until() <= now) {
             self.conn.handle_timeout(now);
         }
         if self.closing.as_mut().is_some_and(|closing| closing.repeat_due(now))
@@ -186,7 +145,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             self.stats.datagrams_refused += 1;
         }
         if let Some(closing) = &mut self.closing {
-            closing.answered |= received.connection_close > 0;
+            closing.note_answered(received.connection_close > 0);
         }
         if self.phase == Phase::Over {
             return;
@@ -196,7 +155,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         }
         self.paths.note_received(now, route, len, fresh);
         if let Some(sent) = self.signals.take_acknowledged() {
-            self.nudge = None;
+            self.nudge = self.nudge.filter(|nudge| !nudge.is_answered(sent));
             self.last_acknowledged = now;
             if sent > self.ambiguous_until {
                 self.paths.note_acknowledged(now);
@@ -230,38 +189,6 @@ impl<R: Copy + Ord + Debug> Link<R> {
             }
             self.was_doubled = doubled;
         }
-    }
-
-    /// A broken rule ends the link.
-    pub(super) fn check<T>(&mut self, result: Result<T, Violation>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(Violation(text)) => {
-                self.fail(self.now, close_code::VIOLATION, LostReason::Violation(text));
-                None
-            }
-        }
-    }
-
-    /// Gives the link up and tells both sides why.
-    pub(super) fn fail(&mut self, now: Instant, code: u32, reason: LostReason) {
-        if self.phase == Phase::Over {
-            return;
-        }
-        let text = match &reason {
-            LostReason::Violation(text) => text.clone(),
-            reason => reason.to_string(),
-        };
-        self.begin_closing(now, code, &text);
-        self.news.lost = Some(reason);
-    }
-
-    pub(super) fn begin_closing(&mut self, now: Instant, code: u32, reason: &str) {
-        let reason = Bytes::copy_from_slice(cut(reason).as_bytes());
-        self.conn.close(now, VarInt::from_u32(code), reason);
-        self.closing = Some(Closing { since: now, datagram: Vec::new(), repeated: 0, answered: false });
-        self.phase = Phase::Over;
-        self.transmit_due = true;
     }
 
     fn poll_quic(&mut self, now: Instant, max_segments: usize, buf: &mut Vec<u8>) -> Option<LinkTransmit<R>> {
@@ -309,7 +236,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         loop {
             let transmit = self.conn.poll_transmit(now, 1, buf)?;
             if let Some(closing) = &mut self.closing {
-                closing.datagram.clone_from(buf);
+                closing.remember(buf);
             } else {
                 self.signals.note_sent();
             }
@@ -350,203 +277,6 @@ impl<R: Copy + Ord + Debug> Link<R> {
     fn any_route(&self) -> Option<R> {
         self.spread(self.now).first().copied()
     }
-
-    fn repeat_close(&mut self, route: R) {
-        if let Some(closing) = &self.closing
-            && !closing.datagram.is_empty()
-        {
-            self.copies.bytes.clone_from(&closing.datagram);
-            self.copies.ecn = 0;
-            self.copies.routes.clear();
-            self.copies.routes.push_back(route);
-        }
-    }
-
-    fn on_quic_event(&mut self, now: Instant, event: Event) {
-        match event {
-            Event::HandshakeDataReady => {}
-            Event::Connected => self.on_connected(),
-            Event::ConnectionLost { reason } => self.on_connection_lost(now, reason),
-            Event::DatagramReceived => self.news.datagrams = true,
-            Event::DatagramsUnblocked => self.news.datagrams_unblocked = true,
-            Event::Stream(event) => {
-                let result = self.on_stream_event(event);
-                self.check(result);
-            }
-        }
-    }
-
-    fn on_connected(&mut self) {
-        let exported = self.conn.crypto_session().export_keying_material(&mut self.exporter, b"p2pcore link", b"");
-        if exported.is_err() {
-            self.fail(self.now, close_code::VIOLATION, LostReason::Handshake("no keys to export".into()));
-            return;
-        }
-        self.phase = Phase::Preface;
-        let started = self.lanes.start(&mut self.conn, self.probe_token);
-        self.check(started);
-    }
-
-    fn establish(&mut self, now: Instant) {
-        let identity = self.conn.crypto_session().peer_identity().and_then(|id| id.downcast::<RemoteKey>().ok());
-        let (Some(remote), Some(send_token), Some(route)) = (identity, self.lanes.reader.preface(), self.last_route)
-        else {
-            self.fail(now, close_code::VIOLATION, LostReason::Handshake("no identity".into()));
-            return;
-        };
-        self.phase = Phase::Established;
-        self.was_established = true;
-        let (to_server, to_client) = (self.export(b"probes to the server"), self.export(b"probes to the client"));
-        let (send, receive) = if self.is_dialler() { (to_server, to_client) } else { (to_client, to_server) };
-        let keys = ProbeKeys { send, receive, send_token, receive_token: self.probe_token };
-        self.paths.establish(now, keys, route);
-        self.used_route = Some(route);
-        self.paths.set_in_flight(now, self.signals.in_flight());
-        let [nonce @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.export(b"nonce");
-        self.news.established = Some(LinkEvent::Established { remote: remote.id, key: remote.public, nonce });
-        let accepted = self.streams.accept(&mut self.conn);
-        self.check(accepted);
-    }
-
-    fn on_stream_event(&mut self, event: StreamEvent) -> Result<(), Violation> {
-        let conn = &mut self.conn;
-        match event {
-            StreamEvent::Opened { dir: Dir::Uni } => self.lanes.accept(conn),
-            // a remote can pile up nothing before it is established
-            StreamEvent::Opened { dir: Dir::Bi } if !self.was_established => Ok(()),
-            StreamEvent::Opened { dir: Dir::Bi } => self.streams.accept(conn),
-            StreamEvent::Readable { id } if id.dir() == Dir::Uni => self.lanes.on_readable(conn, id),
-            StreamEvent::Readable { id } => self.streams.on_readable(conn, LinkStreamId(id.into())),
-            StreamEvent::Writable { id } if id.dir() == Dir::Uni => {
-                self.lanes.on_writable(id);
-                Ok(())
-            }
-            StreamEvent::Writable { id } => {
-                self.streams.on_writable(conn, LinkStreamId(id.into()));
-                Ok(())
-            }
-            StreamEvent::Finished { id } => {
-                self.streams.on_finished(LinkStreamId(id.into()));
-                Ok(())
-            }
-            StreamEvent::Stopped { id, .. } if id.dir() == Dir::Uni => {
-                Err(Violation(format!("one-way stream {} refused", id.index())))
-            }
-            StreamEvent::Stopped { id, .. } => {
-                self.streams.on_reset(conn, LinkStreamId(id.into()));
-                Ok(())
-            }
-            StreamEvent::Available { dir: Dir::Bi } => {
-                self.streams.open_asked(conn);
-                Ok(())
-            }
-            StreamEvent::Available { dir: Dir::Uni } => Ok(()),
-        }
-    }
-
-    fn on_path_event(&mut self, now: Instant, event: PathEvent<R>) {
-        match event {
-            PathEvent::Switched { route, kind } => {
-                self.news.path = Some((route, kind));
-                if self.used_route.replace(route) != Some(route) {
-                    self.conn.path_changed(now);
-                    self.conn.ping();
-                    self.ambiguous_until = now;
-                    self.stats.switches += 1;
-                    self.start_nudge(now);
-                }
-            }
-            PathEvent::Dead => self.fail(now, close_code::TIMED_OUT, LostReason::TimedOut),
-        }
-    }
-
-    fn on_connection_lost(&mut self, now: Instant, reason: ConnectionError) {
-        if self.phase == Phase::Over {
-            return;
-        }
-        let handshaking = self.phase == Phase::Handshake;
-        let reason = match reason {
-            ConnectionError::ApplicationClosed(close) => LostReason::Closed {
-                code: u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX),
-                reason: printable(&String::from_utf8_lossy(&close.reason)),
-            },
-            ConnectionError::ConnectionClosed(close) => {
-                LostReason::Closed { code: close_code::TRANSPORT, reason: printable(&close.to_string()) }
-            }
-            ConnectionError::TransportError(error) if is_wrong_id(&error) => LostReason::WrongId,
-            error if handshaking => LostReason::Handshake(printable(&error.to_string())),
-            error => LostReason::Violation(printable(&error.to_string())),
-        };
-        let answered = matches!(reason, LostReason::Closed { .. });
-        self.closing = Some(Closing { since: now, datagram: Vec::new(), repeated: 0, answered });
-        self.phase = Phase::Over;
-        self.news.lost = Some(reason);
-    }
-
-    /// A dialler says that it gives up; who was dialled by somebody that fell silent says nothing.
-    fn end_handshake(&mut self, now: Instant) {
-        self.fail(now, close_code::HANDSHAKE_TIMEOUT, LostReason::HandshakeTimeout);
-        if !self.is_dialler() {
-            self.silent = true;
-            self.closing = None;
-            self.copies.routes.clear();
-        }
-    }
-
-    fn start_nudge(&mut self, now: Instant) {
-        if self.signals.in_flight() {
-            let interval = (2 * self.path_rtt()).clamp(NUDGE_MIN, NUDGE_MAX);
-            self.nudge = Some(Nudge { next: now, interval, left: NUDGES });
-            self.continue_nudge(now);
-        }
-    }
-
-    fn continue_nudge(&mut self, now: Instant) {
-        let Some(nudge) = &mut self.nudge else { return };
-        if nudge.next > now {
-            return;
-        }
-        if nudge.left == 0 || !self.signals.in_flight() || self.phase != Phase::Established {
-            self.nudge = None;
-            return;
-        }
-        nudge.left -= 1;
-        nudge.next = now + nudge.interval;
-        nudge.interval = (2 * nudge.interval).min(NUDGE_MAX);
-        self.signals.set_grace(NUDGE_GRACE);
-        self.conn.ping();
-        self.transmit_due = true;
-    }
-
-    fn path_rtt(&self) -> Duration {
-        self.paths.rtt().unwrap_or_default()
-    }
-}
-
-impl Closing {
-    fn next_repeat(&self) -> Option<Instant> {
-        let after = CLOSE_REPEATS.get(self.repeated).filter(|_| !self.answered)?;
-        Some(self.since + *after)
-    }
-
-    fn repeat_due(&mut self, now: Instant) -> bool {
-        let due = self.next_repeat().is_some_and(|at| at <= now);
-        self.repeated += usize::from(due);
-        due
-    }
-}
-
-fn is_wrong_id(error: &TransportError) -> bool {
-    HandshakeError::from_code(error.code) == Some(HandshakeError::WrongId)
-}
-
-/// At most [`MAX_CLOSE_REASON`] bytes that cannot move a reader's cursor.
-fn printable(text: &str) -> String {
-    cut(text).chars().filter(|char| !char.is_control()).collect()
-}
-
-fn cut(text: &str) -> &str {
-    (0..=MAX_CLOSE_REASON).rev().find_map(|end| text.get(..end.min(text.len()))).unwrap_or_default()
 }
 
 /// All frames but padding; a datagram that leaves this as it was told us nothing.

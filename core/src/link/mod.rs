@@ -7,9 +7,11 @@ mod byte_streams;
 mod congestion;
 mod control;
 mod drive;
+mod ending;
 mod events;
 mod ids;
 mod lanes;
+mod translate;
 mod transport;
 
 #[cfg(test)]
@@ -36,14 +38,15 @@ pub use transport::MAX_LANES;
 
 use crate::{
     Config, Id, noise,
-    path::{PathKind, PathSet},
+    path::{CandidateInfo, PathKind, PathSet},
     rng::Rng,
 };
 use byte_streams::ByteStreams;
 use congestion::Signals;
-use drive::{Closing, Nudge};
+use ending::Closing;
 use ids::Ids;
 use lanes::Lanes;
+use translate::Nudge;
 
 /// The longest close reason that travels, in bytes.
 pub const MAX_CLOSE_REASON: usize = 256;
@@ -293,9 +296,9 @@ impl<R: Copy + Ord + Debug> Link<R> {
     ///
     /// # Errors
     /// The message is over [`MAX_CONTROL_MESSAGE`] or more than [`MAX_CONTROL_QUEUE`] bytes wait: the link is lost.
-    pub fn send_control(&mut self, message: &[u8]) -> Result<(), Overrun> {
+    pub fn send_control(&mut self, message: impl AsRef<[u8]>) -> Result<(), Overrun> {
         self.transmit_due = true;
-        if self.lanes.writer.push(message) {
+        if self.lanes.writer.push(message.as_ref()) {
             return Ok(());
         }
         self.fail(self.now, close_code::OVERRUN, LostReason::Overrun);
@@ -404,6 +407,13 @@ impl<R: Copy + Ord + Debug> Link<R> {
     pub fn add_candidate(&mut self, now: Instant, route: R, kind: PathKind) {
         self.touch(now);
         self.paths.add_candidate(now, route, kind);
+        if self.phase == Phase::Handshake
+            && !self.copies.bytes.is_empty()
+            && self.paths.handshake_routes(now).contains(&route)
+        {
+            // QUIC's own repetition would come much later
+            self.copies.routes.push_back(route);
+        }
         self.pump(now);
     }
 
@@ -412,6 +422,23 @@ impl<R: Copy + Ord + Debug> Link<R> {
         self.touch(now);
         self.paths.remove_candidate(now, route);
         self.pump(now);
+    }
+
+    /// What is known of each way, for explanations.
+    pub fn candidates(&self) -> impl Iterator<Item = CandidateInfo<R>> {
+        self.paths.candidates()
+    }
+
+    /// Asks all ways for a sign of life, to learn by [`last_answer`](Self::last_answer) whether the remote is still there.
+    pub fn challenge(&mut self, now: Instant) {
+        self.touch(now);
+        self.paths.challenge(now);
+        self.pump(now);
+    }
+
+    /// When the newest probe that the remote answered had been sent.
+    pub fn last_answer(&self) -> Option<Instant> {
+        self.paths.last_answer()
     }
 
     /// Probes all ways at once: the network changed.

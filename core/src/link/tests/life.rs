@@ -96,17 +96,34 @@ fn a_dial_that_nobody_answers_ends_in_time() {
 #[test]
 fn a_dialler_that_falls_silent_hears_nothing_more_in_the_end() {
     let mut world = World::new(6, vec![direct()]);
+    world.record = Some(Vec::new());
     world.dial();
     assert!(world.run_until(ms(100), |world| world.sides[ANSWERER].link.is_some()));
     world.sides[DIALLER].link = None;
-    world.record = Some(Vec::new());
     world.run_for(Config::default().handshake_timeout + ms(1));
     let answerer = &mut world.sides[ANSWERER];
     assert_eq!(answerer.lost(), Some(&LostReason::HandshakeTimeout));
     assert!(answerer.link().is_drained());
     assert_eq!(answerer.link().deadline(), None);
-    let last = world.record.take().unwrap().last().map(|flight| flight.at - world.start);
-    assert!(last.is_none_or(|last| last < Config::default().handshake_timeout), "{last:?}");
+    let record = world.record.take().unwrap();
+    let sent = |from: usize| -> usize {
+        record.iter().filter(|flight| flight.to != from).map(|flight| flight.bytes.len()).sum()
+    };
+    assert!(sent(ANSWERER) > 0);
+    assert!(sent(ANSWERER) <= 3 * sent(DIALLER), "{} bytes for {}", sent(ANSWERER), sent(DIALLER));
+    let last = record.last().unwrap().at - world.start;
+    assert!(last < Config::default().handshake_timeout, "{last:?}");
+}
+
+#[test]
+fn a_candidate_that_comes_during_the_handshake_is_used_at_once() {
+    let mut world = World::new(18, vec![direct(), Path::new(Relayed, ms(5))]);
+    world.paths[0].up = [false; 2];
+    world.dial_over(vec![(0, Direct)], None, None);
+    world.run_for(ms(10));
+    let now = world.now;
+    world.sides[DIALLER].link().add_candidate(now, 1, Relayed);
+    assert!(world.run_until(ms(40), |world| world.sides.iter().all(Side::established)));
 }
 
 #[test]

@@ -180,3 +180,60 @@ fn runs_are_long_and_bounded() {
     let transmit = link.poll_transmit(now, usize::MAX, &mut buf).unwrap();
     assert!((60_000..=65_535).contains(&transmit.size), "{transmit:?}");
 }
+
+#[test]
+fn random_faults_lose_nothing_and_end_no_link() {
+    for seed in 0..12 {
+        let mut rng = crate::rng::Rng::from_seed([100 + seed; 32]);
+        let kinds = [Direct, Relayed, Relayed];
+        let paths = kinds.map(|kind| Path::new(kind, ms(1 + rng.below(40))).megabits(20 + rng.below(200), 100_000));
+        let mut world = World::new(seed, paths.map(|path| path.lossy(3)).to_vec());
+        world.connect();
+        for side in [DIALLER, ANSWERER] {
+            world.sides[side].bulk.insert(0, (u64::MAX, 0));
+            world.sides[side].bulk.insert(5, (u64::MAX, 0));
+        }
+        let mut sent = 0_u32;
+        for _ in 0..40 {
+            let path = &mut world.paths[rng.below(3) as usize];
+            match rng.below(5) {
+                0 => path.up = [false; 2],
+                1 => path.up[rng.below(2) as usize] = false,
+                2 => path.delay = ms(1 + rng.below(100)),
+                3 => path.rate = (5 + rng.below(200)) * 125_000,
+                _ => path.loss = rng.below(60),
+            }
+            if rng.below(2) == 0 {
+                world.paths[rng.below(3) as usize].up = [true; 2];
+            }
+            for side in &mut world.sides {
+                side.link().send_control(sent.to_be_bytes()).unwrap();
+            }
+            sent += 1;
+            world.run_for(ms(rng.below(400)));
+        }
+        world.paths.iter_mut().for_each(|path| {
+            path.up = [true; 2];
+            path.loss = 0;
+        });
+        for side in &mut world.sides {
+            for (left, written) in side.bulk.values_mut() {
+                assert!(*written > 0);
+                *left = 0;
+            }
+        }
+        let whole = |world: &World| {
+            [DIALLER, ANSWERER].into_iter().all(|side| {
+                let arrived = &world.sides[1 - side].received;
+                let all = world.sides[side].bulk.iter().all(|(lane, (_, written))| arrived.get(lane) == Some(written));
+                all && world.sides[side].controls().len() == sent as usize
+            })
+        };
+        assert!(world.run_until(ms(10_000), whole), "seed {seed}: something is missing");
+        for side in &world.sides {
+            assert_eq!(side.lost(), None, "seed {seed}");
+            assert!(side.controls().iter().map(|bytes| &bytes[..]).eq((0..sent).map(u32::to_be_bytes).collect::<Vec<_>>().iter().map(|bytes| &bytes[..])));
+        }
+        println!("seed {seed}: stalls {:?}", world.sides.each_ref().map(|side| side.longest_stall));
+    }
+}
