@@ -8,7 +8,7 @@ use std::{
 
 use p2pcore::{Identity, NetworkKey, Role, SecretKey, ServerKey};
 
-use crate::StateError;
+use crate::{StateError, state::sync_directory};
 
 /// The largest key file that is read; a key takes about 90 bytes.
 const MAX_KEY_FILE: u64 = 4_096;
@@ -123,7 +123,7 @@ fn write_new(path: &Path, text: &str) -> Result<(), StateError> {
         io::ErrorKind::AlreadyExists => StateError::Exists { path: path.into() },
         _ => write(error.error),
     })?;
-    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(unwritable)
+    sync_directory(directory).map_err(unwritable)
 }
 
 #[cfg(test)]

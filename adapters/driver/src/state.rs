@@ -104,10 +104,15 @@ impl StateDir {
             file.write_all(payload)?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
-            File::open(&self.path)?.sync_all()
+            sync_directory(&self.path)
         };
         write().map_err(|source| StateError::Write { path, source })
     }
+}
+
+/// Makes a rename durable; systems other than Unix do not let a directory be opened for that.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 fn checksum(owner: &[u8], payload: &[u8]) -> blake3::Hash {
