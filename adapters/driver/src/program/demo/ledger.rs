@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn each_fault_is_counted_and_spoils_the_verdict() {
-        let faults: [(fn(&mut Ledger, Instant), Verdict); 6] = [
+        type Fault = fn(&mut Ledger, Instant);
+        let faults: [(Fault, Verdict); 6] = [
             (
                 |ledger, now| ledger.outcome(now, PAIR, 1, Outcome::Failed(Reason::Offline)),
                 Verdict { failed: 1, ..Verdict::default() },
