@@ -328,6 +328,9 @@ impl Machine for Toy {
     fn handle(&mut self, now: Instant, input: Input) {
         if let Input::NetworkChanged(network) = &input {
             self.book.borrow_mut().insert(self.id(), addresses(network));
+            // whoever is not being talked to may be another one by now
+            let idle = |remote: &&mut Remote| remote.lanes.values().all(|lane| lane.queue.is_empty());
+            self.peers.values_mut().filter(idle).for_each(|remote| remote.incarnation = 0);
         }
         if let Input::Datagram(datagram) = input {
             for piece in datagram.data.chunks(datagram.segment_size.max(1)) {
