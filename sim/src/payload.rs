@@ -28,8 +28,10 @@ impl Kind {
     }
 }
 
-/// The shortest payload.
-pub const MIN_LEN: usize = 13;
+/// Kind, number and length.
+const HEAD: usize = 13;
+/// The shortest payload: what follows the head depends on the number, so that it cannot be taken for another one.
+pub const MIN_LEN: usize = HEAD + 8;
 
 /// The payload number `number` of `kind`, `len` bytes long ([`MIN_LEN`] at least).
 pub fn make(kind: Kind, number: u64, len: usize) -> Bytes {
@@ -38,7 +40,7 @@ pub fn make(kind: Kind, number: u64, len: usize) -> Bytes {
     bytes.extend_from_slice(&number.to_le_bytes());
     bytes.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
     bytes.resize(len, 0);
-    Stream::new(number, "payload", u64::from(kind.letter())).fill(&mut bytes[MIN_LEN..]);
+    Stream::new(number, "payload", u64::from(kind.letter())).fill(&mut bytes[HEAD..]);
     bytes.into()
 }
 
@@ -69,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_known_again_and_any_change_is_seen() {
-        for len in [0, 13, 14, 1_000] {
+        for len in [0, 21, 22, 1_000] {
             let data = make(Kind::Message, 77, len);
             assert_eq!(check(Kind::Message, &data), Some(77));
             assert_eq!(check(Kind::Request, &data), None);

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use p2pcore::{Id, Reason, node::{Outcome, SendId}};
+use p2pcore::{
+    Id, Reason,
+    node::{Outcome, SendId},
+};
 
 use super::{Breach, Run};
 use crate::payload::{self, Kind};
@@ -137,7 +140,11 @@ impl Ledger {
         if due == Some(true) {
             Ok(())
         } else {
-            Err(Breach::new("one_unblocked", [from_id, to], "unblocked, but nothing was given back since the last time"))
+            Err(Breach::new(
+                "one_unblocked",
+                [from_id, to],
+                "unblocked, but nothing was given back since the last time",
+            ))
         }
     }
 
@@ -152,7 +159,10 @@ impl Ledger {
             return breach("payload_intact", format!("handed {} bytes that nobody sent", data.len()));
         };
         if (message.from_id, message.lane, message.len) != (from, lane, data.len()) {
-            return breach("payload_intact", format!("message {number} was handed under another sender, lane or length"));
+            return breach(
+                "payload_intact",
+                format!("message {number} was handed under another sender, lane or length"),
+            );
         }
         let Some(destination) = message.to.iter_mut().find(|destination| destination.id == to) else {
             return breach("right_id", format!("message {number} was handed to an Id that it was not sent to"));

@@ -17,7 +17,7 @@ impl Pace {
     /// Timeouts at one instant after which nobody can say that the last one was of use.
     pub const MAX_STEPS: u32 = 100;
     /// Outputs of one drain: more than any queue may hold.
-    pub const MAX_OUTPUTS: usize = 1_000_000;
+    pub const MAX_OUTPUTS: usize = 200_000;
 
     /// The node was woken at its own wish.
     ///
@@ -29,7 +29,11 @@ impl Pace {
         }
         self.steps += 1;
         if self.steps == Self::MAX_STEPS {
-            return Err(Breach::new("no_spin", [id], format!("{} timeouts at one instant, wanted by {why}", self.steps)));
+            return Err(Breach::new(
+                "no_spin",
+                [id],
+                format!("{} timeouts at one instant, wanted by {why}", self.steps),
+            ));
         }
         Ok(())
     }

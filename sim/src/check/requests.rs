@@ -170,7 +170,11 @@ mod tests {
         let replied = |requests: &mut Requests, request, from, result| {
             requests.replied(RUN, id(1), RequestId(request), from, &result).map_err(|breach| breach.checker)
         };
-        assert_eq!(replied(&mut requests.clone(), 5, id(2), Requests::answer(1)), Err("payload_intact"), "never handed");
+        assert_eq!(
+            replied(&mut requests.clone(), 5, id(2), Requests::answer(1)),
+            Err("payload_intact"),
+            "never handed"
+        );
         requests.handed(id(2), id(1), &data).unwrap();
         assert_eq!(replied(&mut requests.clone(), 6, id(2), Requests::answer(1)), Err("one_reply"));
         assert_eq!(replied(&mut requests.clone(), 5, id(3), Requests::answer(1)), Err("right_id"));

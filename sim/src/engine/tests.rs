@@ -72,7 +72,7 @@ fn every_planted_bug_is_found_by_its_checker() {
         (Bug::TwoOutcomes, "one_outcome"),
         (Bug::NoOutcome, "one_outcome"),
         (Bug::DeliveredEarly, "delivered_true"),
-        (Bug::HandsToItself, "payload_intact"),
+        (Bug::HandsToItself, "right_id"),
         (Bug::FlipsBit, "payload_intact"),
         (Bug::OutOfOrder, "order"),
         (Bug::FailsWhatArrives, "outcome_true"),
@@ -117,7 +117,8 @@ fn bugs_that_need_a_fault_are_found_with_it() {
 fn a_fault_that_touches_nobody_moves_nothing() {
     let mut more = plan(4);
     let on = Selector { from: vec!["nobody of that name".to_owned()], ..Selector::default() };
-    more.faults.insert(0, Fault { id: 999, at_ms: 1_000, for_ms: 9_000, kind: FaultKind::Ways { on, effect: Effect::Block } });
+    more.faults
+        .insert(0, Fault { id: 999, at_ms: 1_000, for_ms: 9_000, kind: FaultKind::Ways { on, effect: Effect::Block } });
     assert_eq!(run::plan(more, toys(Bug::None)).hash, run::plan(plan(4), toys(Bug::None)).hash);
 }
 
@@ -171,7 +172,8 @@ fn a_slow_reader_delays_the_receipt_and_a_lazy_driver_does_no_harm() {
     let mut world = scenario.start_with(toys(Bug::None));
     world.run_for(Duration::from_secs(1));
     let sent = world.send("p1", "p2", 50);
-    let took = world.expect("delivery", Duration::from_secs(2), |world| world.outcome(sent) == Some(Outcome::Delivered));
+    let took =
+        world.expect("delivery", Duration::from_secs(2), |world| world.outcome(sent) == Some(Outcome::Delivered));
     assert!(took >= reading);
 }
 

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use p2pcore::{
     CommandError, Config, Event, Id, Input, Name, Output, Reason, Start,
     node::{
-        Deadline, LinkInfo, NodeInfo, Outcome, PathKind, PeerStatus, Persist, PersistId, Receipt, ReplyToken, RequestId,
-        SendId, SendOptions, ServerStatus, SocketId, Status, StreamKey, Transmit,
+        Deadline, LinkInfo, LocalNetwork, NodeInfo, Outcome, PathKind, PeerStatus, Persist, PersistId, Receipt,
+        ReplyToken, RequestId, SendId, SendOptions, ServerStatus, SocketId, Status, StreamKey, Transmit,
     },
 };
 
@@ -145,10 +145,8 @@ impl Toy {
     const AGAIN: Duration = Duration::from_millis(50);
 
     fn new(config: Config, start: Start, bug: Bug, book: Book) -> Self {
-        let port = start.network.sockets[0].1.port();
-        let addresses = start.network.interfaces.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
         let id = start.identity.id();
-        book.borrow_mut().insert(id, addresses);
+        book.borrow_mut().insert(id, addresses(&start.network));
         let me = u64::from_le_bytes(start.seed[..8].try_into().unwrap()).max(1);
         let mut outputs = VecDeque::new();
         outputs.push_back(Output::Persist(Persist { id: PersistId(1), state: Bytes::from_static(b"state") }));
@@ -176,6 +174,14 @@ impl Toy {
 
     fn transmit(&mut self, to: Id, kind: u8, lane: u8, number: u64, data: Bytes) {
         let yours = self.peers.get(&to).map_or(0, |remote| remote.incarnation);
+        self.transmit_to(to, yours, kind, lane, number, data);
+    }
+
+    fn acknowledge_to(&mut self, frame: &Frame) {
+        self.transmit_to(frame.from, frame.mine, b'K', frame.lane, frame.number, Bytes::new());
+    }
+
+    fn transmit_to(&mut self, to: Id, yours: u64, kind: u8, lane: u8, number: u64, data: Bytes) {
         let address = self.book.borrow().get(&to).and_then(|addresses| addresses.first().copied());
         let frame = Frame { kind, from: self.id(), to, mine: self.me, yours, lane, number, data };
         if let Some(address) = address {
@@ -201,19 +207,18 @@ impl Toy {
             let (mut hello, mut frames, mut expired) = (false, Vec::new(), Vec::new());
             let Some(remote) = self.peers.get_mut(&id) else { continue };
             for (lane, queue) in &mut remote.lanes {
-                while let Some(first) = queue.queue.front_mut() {
-                    if first.expires <= now {
-                        expired.push(first.send);
-                        queue.queue.pop_front();
-                        continue;
-                    }
+                queue.queue.retain(|waiting| {
+                    let over = waiting.expires <= now;
+                    expired.extend(over.then_some(waiting.send));
+                    !over
+                });
+                if let Some(first) = queue.queue.front_mut() {
                     if remote.incarnation == 0 {
                         hello = remote.asked.is_none_or(|asked| asked + Self::AGAIN <= now);
                     } else if first.sent.is_none_or(|sent| sent + Self::AGAIN <= now) {
                         first.sent = Some(now);
                         frames.push((*lane, first.number, first.data.clone()));
                     }
-                    break;
                 }
             }
             if hello {
@@ -236,7 +241,8 @@ impl Toy {
             b'A' => remote.incarnation = frame.mine,
             b'R' if frame.mine != remote.incarnation && remote.incarnation != 0 => {
                 remote.incarnation = 0;
-                let lost: Vec<SendId> = remote.lanes.values_mut().flat_map(|lane| lane.queue.drain(..)).map(|w| w.send).collect();
+                let lost: Vec<SendId> =
+                    remote.lanes.values_mut().flat_map(|lane| lane.queue.drain(..)).map(|w| w.send).collect();
                 lost.into_iter().for_each(|send| self.outcome(send, from, Outcome::Failed(Reason::UnknownOutcome)));
             }
             b'D' if frame.yours != self.me => self.transmit(from, b'R', 0, 0, Bytes::new()),
@@ -261,7 +267,7 @@ impl Toy {
         if frame.number < *expected && self.bug != Bug::HandsTwice {
             let handed = remote.handed.get(&key).copied();
             if handed.is_some_and(|last| frame.number <= last) {
-                self.transmit(frame.from, b'K', frame.lane, frame.number, Bytes::new());
+                self.acknowledge_to(&frame);
             }
             return;
         }
@@ -299,8 +305,13 @@ impl Toy {
         let Some(frame) = self.receipts.remove(&receipt.0) else { return };
         let remote = self.peers.entry(frame.from).or_default();
         remote.handed.insert((frame.mine, frame.lane), frame.number);
-        self.transmit(frame.from, b'K', frame.lane, frame.number, Bytes::new());
+        self.acknowledge_to(&frame);
     }
+}
+
+fn addresses(network: &LocalNetwork) -> Vec<SocketAddr> {
+    let port = network.sockets[0].1.port();
+    network.interfaces.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
 }
 
 impl Drop for Toy {
@@ -315,6 +326,12 @@ impl Machine for Toy {
     }
 
     fn handle(&mut self, now: Instant, input: Input) {
+        if let Input::NetworkChanged(network) = &input {
+            self.book.borrow_mut().insert(self.id(), addresses(network));
+            // whoever is not being talked to may be another one by now
+            let idle = |remote: &&mut Remote| remote.lanes.values().all(|lane| lane.queue.is_empty());
+            self.peers.values_mut().filter(idle).for_each(|remote| remote.incarnation = 0);
+        }
         if let Input::Datagram(datagram) = input {
             for piece in datagram.data.chunks(datagram.segment_size.max(1)) {
                 match Frame::from_bytes(self.start.network_key.as_bytes(), piece) {
@@ -347,9 +364,11 @@ impl Machine for Toy {
     fn deadline(&self) -> Option<Deadline> {
         let waiting = self.peers.values().flat_map(|remote| {
             let asked = remote.asked;
-            remote.lanes.values().filter_map(|lane| lane.queue.front()).map(move |first| {
+            remote.lanes.values().filter_map(move |lane| {
+                let first = lane.queue.front()?;
                 let sent = if remote.incarnation == 0 { asked } else { first.sent };
-                sent.map_or(self.start.now, |sent| sent + Self::AGAIN).min(first.expires)
+                let expires = lane.queue.iter().map(|waiting| waiting.expires).min();
+                expires.min(Some(sent.map_or(self.start.now, |sent| sent + Self::AGAIN)))
             })
         });
         let queued = !self.transmits.is_empty() || !self.outputs.is_empty() || self.bug == Bug::Spins;
@@ -415,7 +434,8 @@ impl Machine for Toy {
                 Bug::FailsWhatArrives => self.outcome(send, *id, Outcome::Failed(Reason::Offline)),
                 Bug::HandsToItself => {
                     let receipt = Receipt(u64::MAX);
-                    let event = Event::Message { from: self.id(), name: Name::default(), lane: options.lane, data, receipt };
+                    let event =
+                        Event::Message { from: self.id(), name: Name::default(), lane: options.lane, data, receipt };
                     self.outputs.push_back(Output::Event(event));
                 }
                 _ => {}

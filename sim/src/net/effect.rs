@@ -40,7 +40,8 @@ impl Ways {
     }
 
     pub(super) fn contain(&self, source: Port, target: Port, ipv6: bool) -> bool {
-        let among = |hosts: &Option<Vec<usize>>, host| hosts.as_ref().is_none_or(|all| all.binary_search(&host).is_ok());
+        let among =
+            |hosts: &Option<Vec<usize>>, host| hosts.as_ref().is_none_or(|all| all.binary_search(&host).is_ok());
         let way = |source: Port, target: Port| among(&self.from, source.0) && among(&self.to, target.0);
         self.ipv6.is_none_or(|only| only == ipv6)
             && self.interface.is_none_or(|only| only == source.1 || only == target.1)
@@ -123,7 +124,8 @@ mod tests {
         let mut active = ActiveEffect::new(1, 1, Ways::new(&Selector::default(), &names()), effect);
         let one = |n: usize| {
             let data = Bytes::from(vec![7; 1_000]);
-            let packet = Packet { from: "45.0.0.1:1".parse().unwrap(), to: "45.0.0.2:1".parse().unwrap(), ecn: 0, data };
+            let packet =
+                Packet { from: "45.0.0.1:1".parse().unwrap(), to: "45.0.0.2:1".parse().unwrap(), ecn: 0, data };
             let mut copies = vec![(Duration::from_millis(n as u64), packet)];
             active.apply(Duration::ZERO, &mut copies);
             copies
@@ -150,7 +152,11 @@ mod tests {
         assert!((1_300..1_700).contains(&after(Effect::Duplicate(500_000), 1_000).len()));
         assert!(!after(Effect::Reorder(500_000), 100).is_sorted_by_key(|(at, _)| *at));
         assert!(after(Effect::Delay(1_000), 10).iter().all(|(at, _)| *at >= Duration::from_millis(1)));
-        assert!(after(Effect::Corrupt(1_000_000), 10).iter().all(|(_, p)| p.data.len() == 1_000 && p.data != [7; 1_000][..]));
+        assert!(
+            after(Effect::Corrupt(1_000_000), 10)
+                .iter()
+                .all(|(_, p)| p.data.len() == 1_000 && p.data != [7; 1_000][..])
+        );
         assert!(after(Effect::Truncate(1_000_000), 10).iter().all(|(_, p)| p.data.len() < 1_000));
         assert_eq!((after(Effect::Mtu(1_027), 1).len(), after(Effect::Mtu(1_028), 1).len()), (0, 1));
         assert_eq!(after(Effect::Bandwidth(8_000), 100).len(), 20);

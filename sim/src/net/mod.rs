@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 pub use address::Addresses;
 use address::HostPlace;
-pub(crate) use effect::{cut, flip};
 use effect::{ActiveEffect, Ways};
+pub(crate) use effect::{cut, flip};
 use gateway::Gateway;
 use link::Link;
 
@@ -84,8 +84,7 @@ struct Way {
 impl Network {
     /// The network of `plan`; host `n` is that of node `n`.
     pub fn new(plan: &Plan) -> Self {
-        let lans: BTreeMap<&str, usize> =
-            plan.lans.iter().enumerate().map(|(n, lan)| (lan.name.as_str(), n)).collect();
+        let lans: BTreeMap<&str, usize> = plan.lans.iter().enumerate().map(|(n, lan)| (lan.name.as_str(), n)).collect();
         let gateways = plan.lans.iter().enumerate().map(|(n, lan)| {
             let routes = lan.routes_to.iter().filter_map(|name| lans.get(name.as_str()).copied()).collect();
             Gateway::new(n, lan.prefix, lan.open, routes)
@@ -217,14 +216,7 @@ impl Network {
         up && arrival.gateway.is_none_or(|lan| self.gateways[lan].admits(arrival.packet.from, arrival.packet.to))
     }
 
-    fn route(
-        &mut self,
-        now: Duration,
-        host: usize,
-        local: Option<IpAddr>,
-        port: u16,
-        to: SocketAddr,
-    ) -> Option<Way> {
+    fn route(&mut self, now: Duration, host: usize, local: Option<IpAddr>, port: u16, to: SocketAddr) -> Option<Way> {
         let place = &self.hosts[host];
         let (n, address) = place.source(local, to.is_ipv6())?;
         let (lan, source, inner) = (place.lan, (host, n), SocketAddr::new(address, port));

@@ -7,8 +7,8 @@ use crate::plan::{Ip, LanPlan, NodePlan, Plan};
 
 fn plan() -> Plan {
     let mut plan = Plan::empty(1);
-    let lan = |name: &str, open| LanPlan { name: name.to_owned(), prefix: 1, open, routes_to: Vec::new() };
-    plan.lans = vec![lan("home", false), lan("cafe", true)];
+    let lan = |name: &str, prefix, open| LanPlan { name: name.to_owned(), prefix, open, routes_to: Vec::new() };
+    plan.lans = vec![lan("home", 1, false), lan("cafe", 2, true)];
     let node = |name: &str, lan: Option<&str>, ip| NodePlan {
         lan: lan.map(str::to_owned),
         ip,
@@ -69,6 +69,16 @@ fn private_addresses_lead_nowhere_but_in_their_own_lan() {
     let mut routed = plan();
     routed.lans[0].routes_to.push("cafe".to_owned());
     assert_eq!(send(&mut Network::new(&routed), 1, c1).unwrap().0, 3);
+}
+
+#[test]
+fn overlapping_lans_have_the_same_addresses() {
+    let mut plan = plan();
+    plan.lans[1].prefix = 1;
+    let mut network = Network::new(&plan);
+    let (h1, c1) = (address(&network, 1, false), address(&network, 3, false));
+    assert_eq!(h1, c1);
+    assert_eq!(send(&mut network, 2, c1).unwrap().0, 1);
 }
 
 #[test]

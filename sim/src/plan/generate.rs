@@ -1,8 +1,6 @@
 //! The plan that a seed makes: swarm, so each class of faults is on in half of all seeds.
 
-use super::{
-    Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan, Selector,
-};
+use super::{Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan, Selector};
 use crate::rng::Stream;
 
 const FAULTY_MS: u64 = 60_000;
@@ -240,7 +238,8 @@ fn ways(plan: &Plan, rng: &mut Stream, effect: fn(&mut Stream) -> Effect) -> Opt
 }
 
 fn partition(plan: &Plan, rng: &mut Stream, both_ways: bool) -> Option<FaultKind> {
-    let (from, to): (Vec<_>, Vec<_>) = plan.nodes.iter().map(|node| node.name.clone()).partition(|_| rng.chance(500_000));
+    let (from, to): (Vec<_>, Vec<_>) =
+        plan.nodes.iter().map(|node| node.name.clone()).partition(|_| rng.chance(500_000));
     // empty means everybody, and that would be another fault
     (!from.is_empty() && !to.is_empty()).then_some(FaultKind::Ways {
         on: Selector { from, to, both_ways, ..Selector::default() },

@@ -206,7 +206,9 @@ impl World {
         let usual = matches!(
             error,
             CommandError::Stopped
-                | CommandError::Failed(Reason::Suspended | Reason::Offline | Reason::UnknownId | Reason::DuplicateIdentity)
+                | CommandError::Failed(
+                    Reason::Suspended | Reason::Offline | Reason::UnknownId | Reason::DuplicateIdentity
+                )
         );
         if !usual {
             self.report(Breach::new("commands", [id], format!("a command that is in order: {error}")));
@@ -217,7 +219,9 @@ impl World {
 /// An event without its bytes.
 fn brief(event: &Event) -> String {
     match event {
-        Event::Message { from, lane, data, .. } => format!("message of {} bytes from {from} in lane {lane}", data.len()),
+        Event::Message { from, lane, data, .. } => {
+            format!("message of {} bytes from {from} in lane {lane}", data.len())
+        }
         Event::Request { from, data, .. } => format!("request of {} bytes from {from}", data.len()),
         Event::Reply { from, result, .. } => format!("reply from {from}: {:?}", result.as_ref().map(Bytes::len)),
         Event::Datagram { from, data } => format!("datagram of {} bytes from {from}", data.len()),

@@ -175,8 +175,12 @@ impl World {
         self.processes[number].draining = true;
         let outputs = self.drain_all(number, transmits, events);
         self.processes[number].draining = false;
-        let breach = Pace::drained(self.processes[number].id(), outputs);
-        self.check(breach);
+        let drained = Pace::drained(self.processes[number].id(), outputs);
+        if drained.is_err() {
+            // nothing more can be learnt from it, and it would fill the memory
+            self.end(number, false);
+        }
+        self.check(drained);
     }
 
     fn drain_all(&mut self, number: usize, transmits: bool, events: bool) -> usize {
@@ -185,13 +189,19 @@ impl World {
         let mut buffer = Vec::new();
         while outputs < Pace::MAX_OUTPUTS {
             let before = outputs;
-            while transmits && let Some(machine) = &mut self.processes[number].machine {
+            while transmits
+                && outputs < Pace::MAX_OUTPUTS
+                && let Some(machine) = &mut self.processes[number].machine
+            {
                 buffer.clear();
                 let Some(transmit) = machine.poll_transmit(now, &mut buffer) else { break };
                 outputs += 1;
                 self.transmit(number, transmit, &buffer);
             }
-            while events && let Some(output) = self.processes[number].machine.as_mut().and_then(|m| m.poll()) {
+            while events
+                && outputs < Pace::MAX_OUTPUTS
+                && let Some(output) = self.processes[number].machine.as_mut().and_then(|m| m.poll())
+            {
                 outputs += 1;
                 self.output(number, output);
             }

@@ -23,7 +23,8 @@ impl World {
         let mut choose = || rng.pick(&load.to).cloned();
         let names = [choose(), choose(), choose()];
         let draws = [(); 4].map(|()| rng.next_u64());
-        let mut to: Vec<Id> = names.iter().flatten().filter_map(|name| self.named(name)).map(|n| self.id_of(n)).collect();
+        let mut to: Vec<Id> =
+            names.iter().flatten().filter_map(|name| self.named(name)).map(|n| self.id_of(n)).collect();
         to.sort_unstable();
         to.dedup();
         let (Some(from), Some(first)) = (self.named(&load.from), to.first().copied()) else { return };

@@ -127,8 +127,7 @@ impl Process {
     }
 
     pub(super) fn network(&self, addresses: Addresses) -> LocalNetwork {
-        let any: [(SocketId, IpAddr); 2] =
-            [(IPV4, Ipv4Addr::UNSPECIFIED.into()), (IPV6, Ipv6Addr::UNSPECIFIED.into())];
+        let any: [(SocketId, IpAddr); 2] = [(IPV4, Ipv4Addr::UNSPECIFIED.into()), (IPV6, Ipv6Addr::UNSPECIFIED.into())];
         let bound = any.map(|(socket, ip)| (socket, SocketAddr::new(ip, self.port())));
         LocalNetwork { sockets: bound.into(), interfaces: addresses, advertised: Vec::new() }
     }
@@ -174,7 +173,10 @@ impl World {
             identity: process.identity.clone(),
             name: Name::new(process.plan.name.as_str()).unwrap_or_default(),
             network_key: NetworkKey::from_bytes(Stream::new(seed, "network key", 0).bytes32()),
-            server_key: process.plan.server.then(|| ServerKey::from_bytes(Stream::new(seed, "server key", 0).bytes32())),
+            server_key: process
+                .plan
+                .server
+                .then(|| ServerKey::from_bytes(Stream::new(seed, "server key", 0).bytes32())),
             incarnation: Incarnation { counter: process.disk.counter, random },
             introducers,
             found: process.plan.found && !process.disk.was_lost,
