@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod clock;
+pub mod fuzz;
 pub mod machine;
 pub mod net;
 pub mod payload;

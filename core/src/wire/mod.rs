@@ -170,3 +170,6 @@ impl CloseCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
