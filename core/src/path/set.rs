@@ -359,14 +359,12 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         }
     }
 
-    /// QUIC saw data acknowledged: the sending direction of the path in use works, unless that data may have gone another way.
+    /// QUIC saw data acknowledged: the sending direction of the path in use works, unless that data may have gone the way used
+    /// before. A doubt needs a better proof, since copies went another way.
     pub fn note_acknowledged(&mut self, now: Instant) {
-        let settled = self.switched;
-        if self.doubt.is_some() {
-            return;
-        }
+        let switched = self.switched;
         if let Some(active) = self.active_mut()
-            && settled.is_none_or(|at| now >= at + active.rtt.unwrap_or_default())
+            && switched.is_none_or(|at| now >= at + active.rtt.unwrap_or_default())
         {
             active.confirm(now, now);
         }

@@ -73,14 +73,26 @@ fn the_next_best_path_may_be_dead_too() {
 }
 
 #[test]
+fn copies_go_where_an_answer_came_from() {
+    let mut world = World::new(&[(1, Direct, 50), (2, Punched, 10), (3, Relayed, 10)]);
+    world.stream(0, Some(ms(5)));
+    world.run(Duration::from_secs(5));
+    world.set_up(1, [false; 2]);
+    world.set_up(2, [false; 2]);
+    world.run(ms(450));
+    let routes = world.ends[0].set.routes(world.now).unwrap();
+    assert_eq!((routes.best, routes.double), (1, Some(3)), "the next best one by kind is silent");
+}
+
+#[test]
 fn a_stall_of_the_path_in_use_moves_nothing() {
     let mut world = World::new(&[(1, Direct, 20), (2, Relayed, 5)]);
     world.stream(0, Some(ms(5)));
     world.run(Duration::from_secs(5));
     let before = world.ends[0].switches();
-    for _ in 0..20 {
+    for stall in [90, 130].repeat(10) {
         world.set_up(1, [false; 2]);
-        world.run(ms(90));
+        world.run(ms(stall));
         world.set_up(1, [true; 2]);
         world.run(ms(1_000));
     }
@@ -219,4 +231,16 @@ fn even_a_slow_path_that_dies_holds_data_up_for_a_second_at_most() {
             assert!(blackout <= SECOND, "{delay} ms: {blackout:?}");
         }
     }
+}
+
+#[test]
+fn rounds_that_did_not_leave_count_for_nothing() {
+    let mut world = World::new(&[(1, Relayed, 20)]);
+    world.run(Duration::from_secs(1));
+    let set = &mut world.ends[0].set;
+    set.challenge(world.now);
+    for step in 0..100 {
+        set.handle_timeout(world.now + ms(500) * step);
+    }
+    assert_eq!(set.poll_event(), None, "the socket was blocked");
 }

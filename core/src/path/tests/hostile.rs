@@ -141,3 +141,48 @@ fn an_end_that_always_alarms_moves_nothing() {
     assert!(pings < 150, "{pings} full probes in ten seconds");
     assert_eq!((world.ends[0].best(), world.ends[0].switches()), (1, before.1));
 }
+
+#[test]
+fn an_answer_that_came_another_way_proves_nothing() {
+    let mut world = World::new(&[(1, Relayed, 10)]);
+    world.run(Duration::from_secs(1));
+    let now = world.now;
+    world.ends[0].set.add_candidate(now, 9, Direct);
+    world.run(ms(1));
+    let asked = world.ends[0].candidate(9).pings[0].counter;
+    let mut pong = Vec::new();
+    let probe = Probe { counter: 1 << 40, path: 0, kind: ProbeKind::Pong(asked), doubt: false, reports: Vec::new() };
+    probe.seal(&keys()[1], FULL_SIZE, &mut pong);
+    world.receive(0, 1, Relayed, Packet::Probe(pong));
+    assert!(!world.ends[0].candidate(9).is_proven());
+    assert!(world.ends[0].candidate(9).confirmed.is_some(), "the other end heard it, though");
+}
+
+#[test]
+fn a_short_answer_proves_nothing() {
+    let mut world = World::new(&[(1, Relayed, 10)]);
+    let now = world.now;
+    world.ends[0].set.add_candidate(now, 9, Direct);
+    world.run(ms(1));
+    let asked = world.ends[0].candidate(9).pings[0].counter;
+    let mut pong = Vec::new();
+    let probe = Probe { counter: 1 << 40, path: 0, kind: ProbeKind::Pong(asked), doubt: false, reports: Vec::new() };
+    probe.seal(&keys()[1], FULL_SIZE - 1, &mut pong);
+    world.receive(0, 9, Direct, Packet::Probe(pong));
+    assert!(!world.ends[0].candidate(9).is_proven());
+}
+
+#[test]
+fn pings_on_an_unproven_path_draw_pings_now_and_then() {
+    let mut world = World::new(&[(1, Relayed, 10)]);
+    let now = world.now;
+    world.ends[0].set.add_candidate(now, 9, Direct);
+    world.run(Duration::from_secs(100));
+    let before = world.ends[0].probes.len();
+    for step in 0..100u64 {
+        world.receive(0, 9, Direct, Packet::Probe(ping((1 << 40) + step, FULL_SIZE)));
+        world.run(ms(10));
+    }
+    let pings = world.ends[0].probes[before..].iter().filter(|probe| probe.1 == 9 && probe.2[0] == 0x80).count();
+    assert!((10..=20).contains(&pings), "{pings} in a second");
+}

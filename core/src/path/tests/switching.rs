@@ -6,6 +6,7 @@ use super::world::{World, ms};
 use crate::path::{
     CandidateState, PathEvent,
     PathKind::{Direct, Punched, Relayed},
+    PathSet,
 };
 
 #[test]
@@ -195,4 +196,19 @@ fn the_end_that_did_not_dial_holds_back_too() {
     }
     let switches = world.ends[1].switches();
     assert!(switches <= 24, "{switches} switches in four minutes");
+}
+
+#[test]
+fn acknowledgements_of_what_went_the_old_way_do_not_count_for_the_new_one() {
+    let mut world = World::new(&[(1, Relayed, 10)]);
+    world.add(2, Direct, 50);
+    world.run(ms(101));
+    assert_eq!(world.ends[0].best(), 2);
+    let (now, set) = (world.now, &mut world.ends[0].set);
+    let confirmed = |set: &PathSet<u8>| set.candidate(&2).unwrap().confirmed;
+    let before = confirmed(set);
+    set.note_acknowledged(now + ms(98));
+    assert_eq!(confirmed(set), before);
+    set.note_acknowledged(now + ms(100));
+    assert_eq!(confirmed(set), Some(now + ms(100)));
 }
