@@ -21,8 +21,8 @@ pub(super) struct Signals {
     /// Nanoseconds from `base` to the sending of the latest packet newly acknowledged, plus 1; 0 for none.
     acknowledged: AtomicU64,
     in_flight: AtomicBool,
-    /// Bytes that may leave beyond the window.
-    grace: AtomicU64,
+    /// The window does not count.
+    open: AtomicBool,
 }
 
 impl Signals {
@@ -31,7 +31,7 @@ impl Signals {
             base: now,
             acknowledged: AtomicU64::new(0),
             in_flight: AtomicBool::new(false),
-            grace: AtomicU64::new(0),
+            open: AtomicBool::new(false),
         })
     }
 
@@ -51,9 +51,9 @@ impl Signals {
         self.in_flight.store(true, Ordering::Relaxed);
     }
 
-    /// Lets `bytes` leave beyond the window, until the next call.
-    pub(super) fn set_grace(&self, bytes: u64) {
-        self.grace.store(bytes, Ordering::Relaxed);
+    /// Lifts the window, which may be full of what another path lost, or puts it in force again.
+    pub(super) fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Relaxed);
     }
 
     fn note_acknowledged(&self, sent: Instant) {
@@ -61,6 +61,9 @@ impl Signals {
         self.acknowledged.fetch_max(nanos + 1, Ordering::Relaxed);
     }
 }
+
+/// Room for sums in quinn-proto.
+const OPEN_WINDOW: u64 = u64::MAX / 4;
 
 /// Makes a fresh controller for each path.
 pub(super) struct PerPath(pub(super) Arc<Signals>);
@@ -108,7 +111,7 @@ impl Controller for OnePath {
     }
 
     fn window(&self) -> u64 {
-        self.cubic.window().saturating_add(self.signals.grace.load(Ordering::Relaxed))
+        if self.signals.open.load(Ordering::Relaxed) { OPEN_WINDOW } else { self.cubic.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -146,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn grace_is_beyond_the_window_and_ends() {
+    fn the_window_opens_and_is_in_force_again() {
         let now = epoch();
         let signals = Signals::new(now);
         let controller = Arc::new(PerPath(signals.clone())).build(now, 1200);
         let window = controller.window();
-        signals.set_grace(2400);
-        assert_eq!(controller.window(), window + 2400);
-        signals.set_grace(0);
+        signals.set_open(true);
+        assert!(controller.window() > 1 << 40);
+        signals.set_open(false);
         assert_eq!(controller.window(), window);
     }
 

@@ -141,6 +141,8 @@ impl<R: Copy + Ord + Debug> Link<R> {
             self.last_route = Some(route);
             self.stats.datagrams_received += 1;
             self.stats.bytes_received += len as u64;
+            // quinn-proto holds acknowledgements back while data waits for the window: two ends would wait for each other
+            self.knocks |= self.nudge.is_some();
         } else {
             self.stats.datagrams_refused += 1;
         }
@@ -204,8 +206,10 @@ impl<R: Copy + Ord + Debug> Link<R> {
     fn poll_run(&mut self, now: Instant, max_segments: usize, buf: &mut Vec<u8>) -> Option<LinkTransmit<R>> {
         let segments = max_segments.min(self.env.config.max_segments).clamp(1, MAX_RUN_SEGMENTS);
         let asking = asking(&self.conn.stats().frame_tx);
-        let transmit = self.conn.poll_transmit(now, segments, buf);
-        self.signals.set_grace(0);
+        let knocks = std::mem::take(&mut self.knocks);
+        self.signals.set_open(knocks);
+        let transmit = self.conn.poll_transmit(now, if knocks { 1 } else { segments }, buf);
+        self.signals.set_open(false);
         let transmit = transmit?;
         let routes = self.paths.routes(now)?;
         if routes.double.is_some() {

@@ -83,6 +83,8 @@ pub struct Link<R> {
     news: News<R>,
     closing: Option<Closing>,
     nudge: Option<Nudge>,
+    /// The next datagram leaves whatever the congestion window says.
+    knocks: bool,
     copies: Copies<R>,
     /// What the last time was that the caller gave.
     now: Instant,
@@ -227,6 +229,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             news: News::default(),
             closing: None,
             nudge: None,
+            knocks: false,
             copies: Copies::default(),
             now,
             transmit_due: true,

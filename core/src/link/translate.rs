@@ -21,8 +21,6 @@ use crate::{
 const NUDGES: u32 = 6;
 const NUDGE_MIN: Duration = Duration::from_millis(20);
 const NUDGE_MAX: Duration = Duration::from_millis(300);
-/// Bytes of a nudge: two datagrams.
-const NUDGE_GRACE: u64 = 2 * 1500;
 
 /// After a switch QUIC has a full window in flight on the old path, and would wait for its own timeout.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +150,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         nudge.left -= 1;
         nudge.next = now + nudge.interval;
         nudge.interval = (2 * nudge.interval).min(NUDGE_MAX);
-        self.signals.set_grace(NUDGE_GRACE);
+        self.knocks = true;
         self.conn.ping();
         self.transmit_due = true;
     }

@@ -194,6 +194,7 @@ fn random_faults_lose_nothing_and_end_no_link() {
             world.sides[side].bulk.insert(5, (u64::MAX, 0));
         }
         let mut sent = 0_u32;
+        let (mut dark, mut longest_dark) = (ms(0), ms(0));
         for _ in 0..40 {
             let path = &mut world.paths[rng.below(3) as usize];
             match rng.below(5) {
@@ -210,7 +211,11 @@ fn random_faults_lose_nothing_and_end_no_link() {
                 side.link().send_control(sent.to_be_bytes()).unwrap();
             }
             sent += 1;
-            world.run_for(ms(rng.below(400)));
+            let span = ms(rng.below(400));
+            world.run_for(span);
+            let works = world.paths.iter().any(|path| path.up == [true; 2]);
+            dark = if works { ms(0) } else { dark + span };
+            longest_dark = longest_dark.max(dark);
         }
         world.paths.iter_mut().for_each(|path| {
             path.up = [true; 2];
@@ -232,8 +237,41 @@ fn random_faults_lose_nothing_and_end_no_link() {
         assert!(world.run_until(ms(10_000), whole), "seed {seed}: something is missing");
         for side in &world.sides {
             assert_eq!(side.lost(), None, "seed {seed}");
-            assert!(side.controls().iter().map(|bytes| &bytes[..]).eq((0..sent).map(u32::to_be_bytes).collect::<Vec<_>>().iter().map(|bytes| &bytes[..])));
+            assert!(
+                side.controls().iter().map(|bytes| &bytes[..]).eq((0..sent)
+                    .map(u32::to_be_bytes)
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .map(|bytes| &bytes[..]))
+            );
         }
-        println!("seed {seed}: stalls {:?}", world.sides.each_ref().map(|side| side.longest_stall));
+        let stalls = world.sides.each_ref().map(|side| side.longest_stall);
+        println!("seed {seed}: stalls {stalls:?}, no path for {longest_dark:?}");
+        // paths that die one after the other add up
+        assert!(stalls.iter().all(|stall| *stall <= longest_dark + ms(1500)), "seed {seed}: {stalls:?}");
+    }
+}
+
+#[test]
+fn both_directions_at_once_are_as_fast_as_one() {
+    for (seed, megabits, delay, queue) in [(20, 100, 5, 125_000), (21, 100, 30, 500_000), (22, 1000, 2, 500_000)] {
+        let path = || Path::new(Relayed, ms(delay)).megabits(megabits, queue);
+        let mut world = World::new(seed, vec![path(), path()]);
+        world.connect();
+        for side in [DIALLER, ANSWERER] {
+            world.sides[side].bulk.insert(0, (u64::MAX, 0));
+        }
+        world.run_for(ms(1000));
+        let before = [DIALLER, ANSWERER].map(|side| world.received(side));
+        world.run_for(ms(3000));
+        let rates = [DIALLER, ANSWERER].map(|side| (world.received(side) - before[side]) as f64 / 3e6);
+        // and the stall when the path dies is that of one direction
+        let route = world.sides[DIALLER].link().route().unwrap();
+        world.paths[usize::from(route)].up = [false; 2];
+        world.run_for(ms(1000));
+        let stalls = world.sides.each_ref().map(|side| side.longest_stall);
+        println!("{megabits} Mbit/s, {delay} ms: {rates:.1?} MB/s, stalls {stalls:?}");
+        assert!(rates.iter().all(|rate| *rate > megabits as f64 / 8.0 * 0.8), "{rates:?} MB/s");
+        assert!(stalls.iter().all(|stall| *stall <= ms(130 + 6 * delay)), "{stalls:?}");
     }
 }
