@@ -171,4 +171,17 @@ mod tests {
         assert!(found.iter().any(IpAddr::is_loopback));
         assert!(!found.iter().any(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())));
     }
+
+    #[test]
+    fn a_change_of_the_interfaces_is_told_once() {
+        let (notices, told) = async_channel::unbounded();
+        let network = LocalNetwork { advertised: vec!["192.0.2.1:1".parse().unwrap()], ..LocalNetwork::default() };
+        let mut keeper =
+            Keeper { state: None, network: network.clone(), notices, unwritten: None, waiting: Vec::new() };
+        keeper.look();
+        keeper.look();
+        let Ok(Notice::NetworkChanged(now)) = told.try_recv() else { panic!("not told") };
+        assert_eq!(now, LocalNetwork { interfaces: interfaces().unwrap(), ..network });
+        assert!(told.try_recv().is_err());
+    }
 }

@@ -13,12 +13,9 @@ use crate::Runtime;
 /// Makes the runtime under test.
 pub type MakeRuntime<'a> = &'a dyn Fn() -> Arc<dyn Runtime>;
 
-/// Makes the list and the macro from it, so that no adapter can leave a test out.
+/// Makes the macro from the list, so that no adapter can leave a test out.
 macro_rules! suite {
     ($dollar:tt $($group:ident :: $name:ident,)*) => {
-        /// The names of all tests.
-        pub const TESTS: &[&str] = &[$(stringify!($name),)*];
-
         /// Defines all tests for the runtime that an expression makes.
         #[macro_export]
         macro_rules! conformance {
