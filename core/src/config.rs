@@ -65,6 +65,9 @@ pub struct Config {
     pub max_peers: usize,
     /// Addresses of one node in a table. Default 32.
     pub max_addresses: usize,
+    /// Datagrams that wait to be sent and belong to no link's own queue: forwarded ones, copies for a second path.
+    /// Default 4,096.
+    pub max_outgoing: usize,
     /// How many directory versions a server keeps, to send deltas instead of snapshots. Default 1,024.
     pub directory_log: usize,
     /// How long table changes are gathered before a delta goes out. Default 20 ms.
@@ -116,6 +119,7 @@ impl Default for Config {
             max_servers: 64,
             max_peers: 16_384,
             max_addresses: 32,
+            max_outgoing: 4_096,
             directory_log: 1_024,
             delta_interval: Duration::from_millis(20),
             slot_rest: Duration::from_secs(120),

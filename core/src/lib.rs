@@ -11,8 +11,10 @@ pub mod message;
 pub mod node;
 pub mod noise;
 pub mod path;
+mod peer;
 pub mod relay;
 pub mod rng;
+mod server;
 pub mod table;
 pub mod wire;
 

@@ -1,1 +1,115 @@
-//! Being built.
+//! Messages between two nodes, whatever becomes of the links between them: sessions, lanes, receipts, expiry, requests.
+//!
+//! A [`Conversation`] keeps the promises of delivery towards one remote Id: exactly one outcome for each message, never
+//! handed over twice, in order within a lane. The bytes are specified in docs/messages.md.
+
+mod control;
+mod conversation;
+mod expiry;
+mod frame;
+mod inbox;
+mod outbox;
+mod requests;
+mod send_lane;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+pub use control::{Heard, MAX_RUNS, Receipt, SessionId, SessionMessage};
+pub use conversation::Conversation;
+pub use requests::{Requests, RequestsFull};
+
+use crate::Reason;
+
+/// Lanes are numbered below this, whatever `Config::lanes` says.
+pub const MAX_LANES: usize = 16;
+
+/// The most bytes that [`Conversation::poll_chunk`] returns at once, and the most to give to
+/// [`Conversation::receive`] between two looks at [`Conversation::can_receive`].
+pub const MAX_CHUNK: usize = 64 * 1024;
+
+/// What a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A message of the application.
+    Message,
+    /// A request; the reply names `rid`.
+    Request {
+        /// The sender's number for it.
+        rid: u64,
+    },
+    /// The answer to a request; one with a reason carries no data.
+    Reply {
+        /// The asker's number for it.
+        rid: u64,
+        /// Why there is no reply.
+        result: Result<(), Reason>,
+    },
+}
+
+/// A message to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Below `Config::lanes`.
+    pub lane: u8,
+    /// What it is for.
+    pub kind: Kind,
+    /// The payload, at most `Config::max_message` bytes.
+    pub data: Bytes,
+    /// When to give up.
+    pub expires: Instant,
+    /// Names it in its outcome.
+    pub tag: u64,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Handed to the receiving application.
+    Delivered,
+    /// Not delivered; with [`Reason::UnknownOutcome`] it may have been handed over, once.
+    Failed(Reason),
+    /// Its time ran out; it may have been handed over, once.
+    Expired,
+}
+
+/// News of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConversationEvent {
+    /// A message for the application; give `lane` and `seq` to [`Conversation::handed`] when it has taken it.
+    Arrived {
+        /// Its lane.
+        lane: u8,
+        /// Ascending within the lane for as long as the conversation lives; numbers may be left out.
+        seq: u64,
+        /// What it is for.
+        kind: Kind,
+        /// The payload.
+        data: Bytes,
+    },
+    /// What became of a message of ours: exactly one each.
+    Outcome {
+        /// As in [`Outgoing`].
+        tag: u64,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// There is room again after [`Full`].
+    Unblocked,
+}
+
+/// The queue has no room: try again after [`ConversationEvent::Unblocked`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the queue to this destination is full: wait for it to drain and send again")]
+pub struct Full;
+
+/// What the other end did against the protocol: the link to it is to be closed with this text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the remote broke the message protocol: {0}")]
+pub struct Violation(pub &'static str);

@@ -9,6 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use crate::{Id, Identity, Incarnation, Name, NetworkKey, Reason, Role, ServerKey};
+pub use crate::{message::Outcome, path::PathKind};
 
 /// All that a node is given at its start; it takes nothing from anywhere else.
 #[derive(Clone, Debug)]
@@ -179,39 +180,6 @@ impl SendOptions {
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
-    }
-}
-
-/// What became of a message at one destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Handed to the receiving application: the only certain one.
-    Delivered,
-    /// Not delivered; with [`Reason::UnknownOutcome`] it may have been handed over, once.
-    Failed(Reason),
-    /// The time to live ran out; it may have been handed over, once.
-    Expired,
-}
-
-/// Which kind of way leads to another node, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PathKind {
-    /// An address of the other end just worked.
-    Direct,
-    /// Through NATs, opened by both ends.
-    Punched,
-    /// Through a server.
-    Relayed,
-}
-
-impl PathKind {
-    /// The text of the JSON lines.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Punched => "punched",
-            Self::Relayed => "relayed",
-        }
     }
 }
 

@@ -1,21 +1,144 @@
 //! The node: demultiplexes, composes, and owns the ready queue and the deadlines.
 
 mod api;
+mod control;
+mod dial;
+mod inbound;
+mod links;
+mod messages;
+mod outbound;
+mod own;
+mod persist;
+mod remote;
+mod reports;
+mod roles;
+mod route;
+mod status;
+mod streams;
 
-use std::time::{Duration, Instant};
+#[cfg(test)]
+mod tests;
 
-use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use api::*;
+use links::Links;
+use messages::Messages;
+use outbound::Outgoing;
+use own::OwnNetwork;
+use persist::Saved;
+use remote::Remote;
+use reports::LinkReports;
+use roles::RoleState;
+use route::Route;
+use streams::StreamTable;
 
-use crate::{CommandError, Config, Id, Reason, StartError};
+use crate::{
+    ClusterId, Config, Id, Identity, Incarnation, Name, ServerKey, StartError,
+    deadline::Deadlines,
+    link::{LinkEnv, LinkToken},
+    noise::{Handshake, NonceFilter},
+    relay::{Forwarder, RelayLink, Slot},
+    rng::Rng,
+};
 
 /// A server or a peer: the whole protocol as one state machine without sockets, clocks, threads or randomness of its own.
-#[derive(Debug)]
 pub struct Node {
-    start: Start,
-    config: Config,
+    config: Arc<Config>,
+    identity: Identity,
+    name: Name,
+    incarnation: Incarnation,
+    server_key: Option<ServerKey>,
+    relay_only: bool,
+    cluster: Option<ClusterId>,
+    introducers: Vec<dial::Introducer>,
+    saved: Saved,
+    network: OwnNetwork,
+    rng: Rng,
+    now: Instant,
+    env: Arc<LinkEnv>,
+    nonces: NonceFilter,
+    first_packets: inbound::FirstPackets,
+    links: Links,
+    remotes: BTreeMap<Id, Remote>,
+    role: RoleState,
+    /// How this node uses other servers as relays: keys and own slot.
+    relays: BTreeMap<Id, Relay>,
+    /// How others use this server as a relay.
+    forwarder: Forwarder<LinkToken, Route>,
+    slots: BTreeMap<Id, Slot>,
+    /// From where a server's relayed packets may come: routes on which that server has proven itself.
+    relay_sources: BTreeMap<Route, Id>,
+    messages: Messages,
+    streams: StreamTable,
+    reports: LinkReports,
+    /// Whether the application was told that this node is suspended.
+    suspended_told: bool,
+    timers: Deadlines<Timer>,
+    /// Links whose events and deadlines are to be looked at.
+    dirty: BTreeSet<LinkToken>,
+    /// Conversations with something to write.
+    unwritten: BTreeSet<Id>,
+    /// Links that may have datagrams to send, in turn.
+    ready: VecDeque<LinkToken>,
+    outgoing: VecDeque<Outgoing>,
+    outputs: VecDeque<Output>,
+    counters: BTreeMap<&'static str, u64>,
+    stopping: Option<Stopping>,
 }
+
+/// A server used as a relay.
+struct Relay {
+    link: RelayLink,
+    own_slot: Option<Slot>,
+}
+
+/// What a deadline of the node is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Link(LinkToken),
+    Challenge(Id),
+    Refused(LinkToken),
+    Dial(Id),
+    Introducer(usize),
+    Conversation(Id),
+    Requests,
+    Directory,
+    Leaving,
+    NoServer,
+    Stop,
+}
+
+impl Timer {
+    const fn why(self) -> &'static str {
+        match self {
+            Self::Link(_) => "link",
+            Self::Challenge(_) => "challenge",
+            Self::Refused(_) => "refused",
+            Self::Dial(_) => "dial",
+            Self::Introducer(_) => "introducer",
+            Self::Conversation(_) => "conversation",
+            Self::Requests => "requests",
+            Self::Directory => "directory",
+            Self::Leaving => "leaving",
+            Self::NoServer => "no server",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    SayingGoodbye,
+    Stopped,
+}
+
+/// How long goodbyes may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Makes a node.
@@ -23,140 +146,229 @@ impl Node {
     /// # Errors
     /// What [`StartError`] lists; nothing was done then.
     pub fn new(config: Config, start: Start) -> Result<Self, StartError> {
-        Ok(Self { start, config })
+        if config.lanes == 0 || usize::from(config.lanes) > config.lane_priority.len() {
+            return Err(StartError::BadConfig("lanes must be 1 to 16"));
+        }
+        if config.ciphers.is_empty() {
+            return Err(StartError::BadConfig("name at least one cipher"));
+        }
+        let id = start.identity.id();
+        let saved = Saved::read(start.saved.as_ref(), id)?;
+        let rng = Rng::from_seed(start.seed);
+        let mut cluster = saved.cluster;
+        if id.is_server() {
+            if start.server_key.is_none() {
+                return Err(StartError::NoServerKey);
+            }
+            if cluster.is_none() && start.found {
+                cluster = Some(ClusterId(rng.fork("cluster", 0).bytes()));
+            }
+            if cluster.is_none() && start.introducers.is_empty() {
+                return Err(StartError::NoCluster);
+            }
+        } else if start.introducers.is_empty() && saved.servers.is_empty() {
+            return Err(StartError::NoIntroducer);
+        }
+        let config = Arc::new(config);
+        let handshake = Handshake::new(start.identity.clone(), start.network_key.clone(), config.ciphers.clone());
+        let env = Arc::new(LinkEnv { config: Arc::clone(&config), handshake: Arc::new(handshake) });
+        let network = OwnNetwork::new(start.network, start.relay_only);
+        let role = RoleState::new(id, &start.name, start.incarnation, &network, &config);
+        let mut node = Self {
+            identity: start.identity,
+            name: start.name,
+            incarnation: start.incarnation,
+            server_key: start.server_key,
+            relay_only: start.relay_only,
+            cluster,
+            introducers: start.introducers.into_iter().map(dial::Introducer::new).collect(),
+            network,
+            now: start.now,
+            env,
+            nonces: NonceFilter::new(config.max_first_packet_nonces),
+            first_packets: inbound::FirstPackets::default(),
+            links: Links::new(rng.fork("links", 0)),
+            remotes: BTreeMap::new(),
+            role,
+            relays: BTreeMap::new(),
+            forwarder: Forwarder::new(config.slot_rest, config.max_peers),
+            slots: BTreeMap::new(),
+            relay_sources: BTreeMap::new(),
+            messages: Messages::new(&config),
+            streams: StreamTable::default(),
+            reports: LinkReports::new(start.incarnation, config.max_links, config.directory_log),
+            suspended_told: false,
+            timers: Deadlines::default(),
+            dirty: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
+            ready: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            outputs: VecDeque::new(),
+            counters: BTreeMap::new(),
+            stopping: None,
+            saved,
+            rng,
+            config,
+        };
+        node.begin(start.now);
+        Ok(node)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        if self.cluster != self.saved.cluster {
+            self.save();
+        }
+        let known: Vec<Id> = self.saved.servers.keys().copied().collect();
+        for id in known {
+            self.remote(id);
+            self.consider(now, id);
+        }
+        for index in 0..self.introducers.len() {
+            self.timers.set(Timer::Introducer(index), Some(now));
+        }
+        if !self.introducers.is_empty() || !self.saved.servers.is_empty() {
+            self.timers.set(Timer::NoServer, Some(now + self.config.no_server_after));
+        }
     }
 
     /// Takes what happened outside. Several inputs in a row are legal; nothing must be drained in between.
-    pub fn handle(&mut self, _now: Instant, _input: Input) {}
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        self.now = now;
+        match input {
+            Input::Datagram(datagram) => self.receive(now, datagram),
+            Input::Timeout => {}
+            Input::Persisted(_) => self.count("persisted"),
+            Input::NetworkChanged(local) => self.network_changed(now, local),
+        }
+        self.run_timers(now);
+        self.settle(now);
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Link(token) => {
+                    if let Some(entry) = self.links.get_mut(token) {
+                        entry.link.handle_timeout(now);
+                        self.dirty.insert(token);
+                    }
+                }
+                Timer::Challenge(id) => self.judge_challenge(now, id),
+                Timer::Refused(token) => self.close(now, token, crate::wire::CloseCode::DuplicateIdentity),
+                Timer::Dial(id) => self.consider(now, id),
+                Timer::Introducer(index) => self.dial_introducer(now, index),
+                Timer::Conversation(id) => {
+                    if let Some(conversation) = self.remotes.get_mut(&id).and_then(|r| r.conversation.as_mut()) {
+                        conversation.handle_timeout(now);
+                        self.unwritten.insert(id);
+                    }
+                }
+                Timer::Requests => self.requests_due(now),
+                Timer::Directory => self.send_directory(now),
+                Timer::Leaving => self.leaving_due(now),
+                Timer::NoServer => self.no_server_due(),
+                Timer::Stop => self.stopped(),
+            }
+        }
+    }
+
+    /// Brings the parts to rest: link events are taken, conversations written, deadlines indexed.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            if let Some(token) = self.dirty.pop_first() {
+                self.drain_link(now, token);
+            } else if let Some(id) = self.unwritten.pop_first() {
+                self.pump(now, id);
+            } else {
+                return;
+            }
+        }
+    }
 
     /// Appends the next run of datagrams to `buf`. Call until it returns `None` or the socket is full.
-    pub fn poll_transmit(&mut self, _now: Instant, _buf: &mut Vec<u8>) -> Option<Transmit> {
-        None
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.now = now;
+        self.settle(now);
+        self.next_transmit(now, buf)
     }
 
     /// The next event or order to persist. Call until it returns `None`.
     pub fn poll(&mut self) -> Option<Output> {
-        None
+        self.settle(self.now);
+        self.outputs.pop_front()
     }
 
     /// When to call [`handle`](Self::handle) with [`Input::Timeout`]; due at once while any output is queued.
     pub fn deadline(&self) -> Option<Deadline> {
-        None
+        let due = |why| Some(Deadline { at: self.now, why });
+        if !self.outputs.is_empty() {
+            due("event queued")
+        } else if !self.outgoing.is_empty() || !self.ready.is_empty() {
+            due("datagram queued")
+        } else if !self.dirty.is_empty() || !self.unwritten.is_empty() {
+            due("command given")
+        } else {
+            self.timers.next().map(|(at, timer)| Deadline { at, why: timer.why() })
+        }
     }
 
     /// This node's Id.
     pub fn id(&self) -> Id {
-        self.start.identity.id()
+        self.identity.id()
     }
-
-    /// Sends `data` to each of `to`; an [`Event::Outcome`] follows for each, exactly one.
-    ///
-    /// # Errors
-    /// Nothing was sent to anyone; `Blocked` gives the message back.
-    pub fn send(
-        &mut self,
-        _now: Instant,
-        _to: &[Id],
-        _data: Bytes,
-        _options: SendOptions,
-    ) -> Result<SendId, CommandError> {
-        Err(CommandError::Stopped)
-    }
-
-    /// The application has taken the message: its sender gets the receipt.
-    pub fn handed(&mut self, _now: Instant, _receipt: Receipt) {}
-
-    /// Asks `to` for a reply; one [`Event::Reply`] follows, after `timeout` (or `Config::request_timeout`) at the latest.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    pub fn request(
-        &mut self,
-        _now: Instant,
-        _to: Id,
-        _data: Bytes,
-        _timeout: Option<Duration>,
-    ) -> Result<RequestId, CommandError> {
-        Err(CommandError::Stopped)
-    }
-
-    /// Answers a request; `Err` refuses it.
-    ///
-    /// # Errors
-    /// `Gone` if it was answered before or its sender's link state is gone; `Blocked` gives the reply back.
-    pub fn reply(
-        &mut self,
-        _now: Instant,
-        _token: ReplyToken,
-        _result: Result<Bytes, Reason>,
-    ) -> Result<(), CommandError> {
-        Err(CommandError::Stopped)
-    }
-
-    /// Sends one best-effort datagram; it may be lost on the way, which nobody is told.
-    ///
-    /// # Errors
-    /// `TooLarge` over the path's datagram size, `Failed` without a link.
-    pub fn datagram(&mut self, _now: Instant, _to: Id, _data: Bytes) -> Result<(), CommandError> {
-        Err(CommandError::Stopped)
-    }
-
-    /// Opens a byte stream both ways. It ends with the link: a [`Event::StreamReset`] says so.
-    ///
-    /// # Errors
-    /// `Failed` without a link or over `Config::max_streams`.
-    pub fn open_stream(&mut self, _now: Instant, _to: Id) -> Result<StreamKey, CommandError> {
-        Err(CommandError::Stopped)
-    }
-
-    /// Writes a front part of `data` and returns its length; 0 means blocked until [`Event::StreamWritable`].
-    ///
-    /// # Errors
-    /// `Gone` after its end.
-    pub fn stream_write(&mut self, _now: Instant, _stream: StreamKey, _data: &[u8]) -> Result<usize, CommandError> {
-        Err(CommandError::Gone)
-    }
-
-    /// Reads at most `max` bytes; `Ok(None)` means blocked until [`Event::StreamReadable`], an empty piece is the end.
-    ///
-    /// # Errors
-    /// `Gone` after its end.
-    pub fn stream_read(
-        &mut self,
-        _now: Instant,
-        _stream: StreamKey,
-        _max: usize,
-    ) -> Result<Option<Bytes>, CommandError> {
-        Err(CommandError::Gone)
-    }
-
-    /// Ends the writing side.
-    ///
-    /// # Errors
-    /// `Gone` after its end.
-    pub fn stream_finish(&mut self, _now: Instant, _stream: StreamKey) -> Result<(), CommandError> {
-        Err(CommandError::Gone)
-    }
-
-    /// Gives the stream up in both directions. Unknown streams are ignored.
-    pub fn stream_reset(&mut self, _now: Instant, _stream: StreamKey) {}
 
     /// Says goodbye to all; [`Event::Stopped`] follows.
-    pub fn stop(&mut self, _now: Instant) {}
-
-    /// The tables as of now.
-    pub fn status(&self) -> Status {
-        let _ = &self.config;
-        Status {
-            id: self.id(),
-            name: self.start.name.clone(),
-            listen: self.start.network.sockets.iter().map(|(_, address)| *address).collect(),
-            suspended: true,
-            servers: Vec::new(),
-            peers: Vec::new(),
-            clients: Vec::new(),
-            links: Vec::new(),
-            counters: std::collections::BTreeMap::new(),
+    pub fn stop(&mut self, now: Instant) {
+        if self.stopping.is_some() {
+            return;
         }
+        self.now = now;
+        self.stopping = Some(Stopping::SayingGoodbye);
+        self.timers.set(Timer::Stop, Some(now + GOODBYE));
+        self.say_goodbye(now);
+        self.settle(now);
+        self.stop_if_done();
+    }
+
+    fn stop_if_done(&mut self) {
+        if self.stopping == Some(Stopping::SayingGoodbye) && self.links.is_empty() {
+            self.stopped();
+        }
+    }
+
+    fn stopped(&mut self) {
+        if self.stopping == Some(Stopping::SayingGoodbye) {
+            self.stopping = Some(Stopping::Stopped);
+            self.timers = Deadlines::default();
+            self.event(Event::Stopped);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn count(&mut self, what: &'static str) {
+        let counter = self.counters.entry(what).or_default();
+        *counter = counter.saturating_add(1);
+    }
+
+    fn is_linked(&self, id: &Id) -> bool {
+        self.remotes.get(id).is_some_and(|remote| remote.current.is_some())
+    }
+
+    fn linked_servers(&self) -> impl Iterator<Item = &Id> {
+        self.remotes.iter().filter(|(id, remote)| id.is_server() && remote.current.is_some()).map(|(id, _)| id)
+    }
+
+    /// A peer without a link to any server. Servers are never suspended.
+    fn is_suspended(&self) -> bool {
+        !self.id().is_server() && self.linked_servers().next().is_none()
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("id", &self.id()).field("links", &self.links.len()).finish_non_exhaustive()
     }
 }

@@ -1,1 +1,172 @@
-//! Being built.
+//! The control messages of a link: postcard behind a version byte, every length checked. The layout is written down in
+//! `docs/protocol.md`; the golden vectors of the tests pin it.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ClusterId, Id, Incarnation, Name,
+    message::SessionMessage,
+    relay::Slot,
+    table::{Bounded, LinkReport, NetworkInfo, PeerRow, ServerRow, Update},
+};
+
+/// The version of the control messages; it stands before each of them.
+pub const VERSION: u8 = 1;
+/// The longest control message in bytes, version included.
+pub const MAX_CONTROL: usize = 64 * 1024;
+/// The most servers in one message; more are not told.
+pub const MAX_SERVERS: usize = 64;
+
+/// What two linked nodes tell each other beside the application's messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// The first message in each direction.
+    Hello(Box<Hello>),
+    /// Where the sender sees the receiver's packets come from.
+    Seen(SocketAddr),
+    /// D: the sender's own network info, at each change.
+    Network(NetworkInfo),
+    /// C: all servers that the sending server knows to be up, itself included.
+    Servers(Bounded<(Id, ServerRow), MAX_SERVERS>),
+    /// The receiver's relay slot at the sending server.
+    Slot(Slot),
+    /// E: rows of the sending server's directory.
+    Directory(Update<Id, PeerRow>),
+    /// The receiver's deltas do not fit: a snapshot is wanted.
+    DirectoryLost,
+    /// F: the sending peer's links.
+    Links(LinkReport),
+    /// The receiver's report does not fit: all its links are wanted, by Id.
+    LinksLost,
+    /// Delivery state of the messages between the two.
+    Session(SessionMessage),
+    /// Two holders of one key were seen: at most two addresses.
+    Duplicate(Bounded<SocketAddr, 2>),
+    /// The sender is leaving for good.
+    Goodbye,
+}
+
+/// Who the sender is, beyond the key that the handshake has proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its name.
+    pub name: Name,
+    /// Its run.
+    pub incarnation: Incarnation,
+    /// Its cluster; a server without one serves nobody yet.
+    pub cluster: Option<ClusterId>,
+    /// Servers only: MAC under the server key of side, own Id and handshake, so that it cannot be reflected.
+    pub server_proof: Option<[u8; 32]>,
+    /// The nonce of the last link to the receiver that the dialler knew when it dialled.
+    pub last_link: Option<[u8; 16]>,
+    /// Grows with each dial of this run: of two links dialled by one node the later stays.
+    pub dial: u64,
+    /// D as of now.
+    pub network: NetworkInfo,
+}
+
+/// Why a control message could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Another version of the protocol.
+    #[error("control message of version {0}: this node speaks version {VERSION}; upgrade the older of the two")]
+    UnknownVersion(u8),
+    /// Over [`MAX_CONTROL`].
+    #[error("control message of {0} bytes: at most {MAX_CONTROL} are allowed")]
+    TooLong(usize),
+    /// Cut short, trailing bytes, or a value that does not exist.
+    #[error("control message malformed")]
+    Malformed,
+}
+
+impl Control {
+    /// The bytes of the message.
+    pub fn encode(&self) -> Bytes {
+        // serialising these types into memory cannot fail; an empty message would be refused at the other end
+        postcard::to_extend(self, vec![VERSION]).map(Bytes::from).unwrap_or_default()
+    }
+
+    /// Reads a whole message.
+    ///
+    /// # Errors
+    /// [`WireError`]; nothing larger than the input's own size was allocated.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        if bytes.len() > MAX_CONTROL {
+            return Err(WireError::TooLong(bytes.len()));
+        }
+        let (&version, body) = bytes.split_first().ok_or(WireError::Malformed)?;
+        if version != VERSION {
+            return Err(WireError::UnknownVersion(version));
+        }
+        let (message, rest) = postcard::take_from_bytes::<Self>(body).map_err(|_| WireError::Malformed)?;
+        if !rest.is_empty() {
+            return Err(WireError::Malformed);
+        }
+        Ok(message)
+    }
+}
+
+/// Why a link was closed, as the QUIC application error code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum CloseCode {
+    /// The node stops.
+    Goodbye = 0,
+    /// Another link to the same node took over.
+    Superseded = 1,
+    /// The other holder of this key answered.
+    DuplicateIdentity = 2,
+    /// Of another cluster.
+    ForeignCluster = 3,
+    /// A server that no cluster has admitted yet serves nobody.
+    NotAdmitted = 4,
+    /// The proof of the server key is missing or wrong.
+    BadServerKey = 5,
+    /// The other end broke the protocol.
+    Violation = 6,
+    /// Another version of the control messages.
+    UnknownVersion = 7,
+    /// A table at the closing end is full.
+    Full = 8,
+    /// The link is not wanted.
+    Unwanted = 9,
+}
+
+impl CloseCode {
+    const ALL: [Self; 10] = [
+        Self::Goodbye,
+        Self::Superseded,
+        Self::DuplicateIdentity,
+        Self::ForeignCluster,
+        Self::NotAdmitted,
+        Self::BadServerKey,
+        Self::Violation,
+        Self::UnknownVersion,
+        Self::Full,
+        Self::Unwanted,
+    ];
+
+    /// Reads the number from the wire.
+    pub fn from_code(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| *known as u64 == code)
+    }
+
+    /// What the other end should read in its log.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Goodbye => "it is leaving",
+            Self::Superseded => "another link took over",
+            Self::DuplicateIdentity => "another running node holds this key",
+            Self::ForeignCluster => "it belongs to another cluster",
+            Self::NotAdmitted => "it has not been admitted to a cluster yet",
+            Self::BadServerKey => "the server key is missing or wrong",
+            Self::Violation => "the protocol was broken",
+            Self::UnknownVersion => "it speaks another version of the protocol",
+            Self::Full => "it is full",
+            Self::Unwanted => "the link is not wanted",
+        }
+    }
+}

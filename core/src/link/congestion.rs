@@ -1,0 +1,171 @@
+//! Congestion control across changes of path: Cubic that knows nothing of what an earlier path did.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use quinn_proto::{
+    RttEstimator,
+    congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig},
+};
+
+/// What the controller sees and quinn-proto tells nobody else; shared by a link and the controllers of its connection.
+#[derive(Debug)]
+pub(super) struct Signals {
+    base: Instant,
+    /// Nanoseconds from `base` to the sending of the latest packet newly acknowledged, plus 1; 0 for none.
+    acknowledged: AtomicU64,
+    in_flight: AtomicBool,
+    /// Bytes that may leave beyond the window.
+    grace: AtomicU64,
+}
+
+impl Signals {
+    pub(super) fn new(now: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            base: now,
+            acknowledged: AtomicU64::new(0),
+            in_flight: AtomicBool::new(false),
+            grace: AtomicU64::new(0),
+        })
+    }
+
+    /// When the latest packet was sent of those that were acknowledged since the last call.
+    pub(super) fn take_acknowledged(&self) -> Option<Instant> {
+        let sent = self.acknowledged.swap(0, Ordering::Relaxed);
+        sent.checked_sub(1).map(|nanos| self.base + Duration::from_nanos(nanos))
+    }
+
+    /// Whether something sent awaits its acknowledgement.
+    pub(super) fn in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Something that asks for an acknowledgement was sent.
+    pub(super) fn note_sent(&self) {
+        self.in_flight.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets `bytes` leave beyond the window, until the next call.
+    pub(super) fn set_grace(&self, bytes: u64) {
+        self.grace.store(bytes, Ordering::Relaxed);
+    }
+
+    fn note_acknowledged(&self, sent: Instant) {
+        let nanos = u64::try_from(sent.saturating_duration_since(self.base).as_nanos()).unwrap_or(u64::MAX - 1);
+        self.acknowledged.fetch_max(nanos + 1, Ordering::Relaxed);
+    }
+}
+
+/// Makes a fresh controller for each path.
+pub(super) struct PerPath(pub(super) Arc<Signals>);
+
+impl ControllerFactory for PerPath {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        let cubic = Arc::new(CubicConfig::default()).build(now, current_mtu);
+        Box::new(OnePath { cubic, built: now, signals: self.0.clone() })
+    }
+}
+
+/// Cubic that ignores acknowledgements and losses of packets sent before it was built: those went over another path,
+/// and their losses would pull the new one down.
+struct OnePath {
+    cubic: Box<dyn Controller>,
+    built: Instant,
+    signals: Arc<Signals>,
+}
+
+impl Controller for OnePath {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.cubic.on_sent(now, bytes, last_packet_number);
+    }
+
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
+        self.signals.note_acknowledged(sent);
+        if sent >= self.built {
+            self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
+        }
+    }
+
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest: Option<u64>) {
+        self.signals.in_flight.store(in_flight > 0, Ordering::Relaxed);
+        self.cubic.on_end_acks(now, in_flight, app_limited, largest);
+    }
+
+    fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost_bytes: u64) {
+        if sent >= self.built {
+            self.cubic.on_congestion_event(now, sent, persistent, lost_bytes);
+        }
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.cubic.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        self.cubic.window().saturating_add(self.signals.grace.load(Ordering::Relaxed))
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.cubic.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self { cubic: self.cubic.clone_box(), built: self.built, signals: self.signals.clone() })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.cubic.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::epoch;
+
+    #[test]
+    fn what_an_earlier_path_lost_does_not_shrink_the_window() {
+        let now = epoch();
+        let later = now + Duration::from_secs(1);
+        let mut controller = Arc::new(PerPath(Signals::new(now))).build(later, 1200);
+        let window = controller.window();
+        controller.on_congestion_event(later, now, true, 100_000);
+        assert_eq!(controller.window(), window);
+        controller.on_congestion_event(later, later, false, 1200);
+        assert!(controller.window() < window);
+    }
+
+    #[test]
+    fn grace_is_beyond_the_window_and_ends() {
+        let now = epoch();
+        let signals = Signals::new(now);
+        let controller = Arc::new(PerPath(signals.clone())).build(now, 1200);
+        let window = controller.window();
+        signals.set_grace(2400);
+        assert_eq!(controller.window(), window + 2400);
+        signals.set_grace(0);
+        assert_eq!(controller.window(), window);
+    }
+
+    #[test]
+    fn acknowledgements_are_told_once_with_the_time_of_sending() {
+        let now = epoch();
+        let signals = Signals::new(now);
+        assert_eq!(signals.take_acknowledged(), None);
+        let sent = now + Duration::from_millis(7);
+        signals.note_acknowledged(sent);
+        signals.note_acknowledged(now);
+        assert_eq!(signals.take_acknowledged(), Some(sent));
+        assert_eq!(signals.take_acknowledged(), None);
+    }
+}

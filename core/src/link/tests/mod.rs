@@ -1,0 +1,7 @@
+//! Two links in a virtual network.
+
+mod hostile;
+mod life;
+mod streams;
+mod transfer;
+mod world;

@@ -1,0 +1,236 @@
+//! The receiving end of a conversation: what has arrived, what was handed over, and what to tell the sender of it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{
+    ConversationEvent, Heard, MAX_LANES, MAX_RUNS, Receipt, SessionId, Violation,
+    frame::{Assembler, Item},
+};
+use crate::Config;
+
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// The last session that the other end opened.
+    session: Option<SessionId>,
+    /// It was opened on this link too.
+    open: bool,
+    lanes: Vec<ReceiveLane>,
+    unhanded_messages: usize,
+    unhanded_bytes: usize,
+    events: VecDeque<ConversationEvent>,
+    max_message: usize,
+    max_messages: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct ReceiveLane {
+    assembler: Assembler,
+    /// The `seq` of the session's number 0: a `seq` is never used for two messages.
+    base: u64,
+    /// The number expected next in this session.
+    next: u64,
+    /// Arrived but not handed over, ascending; may begin with some of earlier sessions.
+    unhanded: VecDeque<Unhanded>,
+    /// Runs of numbers handed over past one that is not, to be told once.
+    also: VecDeque<(u64, u64)>,
+    receipt_due: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Unhanded {
+    seq: u64,
+    bytes: usize,
+}
+
+impl Inbox {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            session: None,
+            open: false,
+            lanes: Vec::new(),
+            unhanded_messages: 0,
+            unhanded_bytes: 0,
+            events: VecDeque::new(),
+            max_message: config.max_message,
+            max_messages: config.max_unhanded_messages,
+            max_bytes: config.max_unhanded_bytes,
+        }
+    }
+
+    pub(super) fn can_receive(&self, lane: u8) -> bool {
+        let room = self.unhanded_messages < self.max_messages.max(1) && self.unhanded_bytes < self.max_bytes.max(1);
+        if !self.open || !room {
+            return false;
+        }
+        let halves = || self.lanes.iter().map(|lane| lane.assembler.held()).enumerate();
+        let held: usize = halves().map(|(_, held)| held).sum();
+        // one lane always goes on, so that half messages cannot keep each other from their ends
+        held.saturating_add(self.unhanded_bytes) < self.max_bytes
+            || halves().find(|(_, held)| *held > 0).is_none_or(|(index, _)| index == usize::from(lane))
+    }
+
+    pub(super) fn receive(&mut self, lane: u8, mut bytes: Bytes) -> Result<(), Violation> {
+        if !self.open {
+            return Err(Violation("messages before the session is open"));
+        }
+        let index = usize::from(lane);
+        if index >= MAX_LANES {
+            return Err(Violation("a lane that does not exist"));
+        }
+        if index >= self.lanes.len() {
+            self.lanes.resize_with(index + 1, ReceiveLane::default);
+        }
+        let Some(receiver) = self.lanes.get_mut(index) else { return Ok(()) };
+        while let Some(item) = receiver.assembler.next(&mut bytes, self.max_message)? {
+            match item {
+                Item::Skip(count) => receiver.advance(count)?,
+                Item::Message(kind, data) => {
+                    let seq = receiver.base.saturating_add(receiver.next);
+                    receiver.advance(1)?;
+                    receiver.unhanded.push_back(Unhanded { seq, bytes: data.len() });
+                    self.unhanded_messages += 1;
+                    self.unhanded_bytes = self.unhanded_bytes.saturating_add(data.len());
+                    self.events.push_back(ConversationEvent::Arrived { lane, seq, kind, data });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn handed(&mut self, lane: u8, seq: u64) {
+        let Some(receiver) = self.lanes.get_mut(usize::from(lane)) else { return };
+        if let Some(bytes) = receiver.handed(seq) {
+            self.unhanded_messages = self.unhanded_messages.saturating_sub(1);
+            self.unhanded_bytes = self.unhanded_bytes.saturating_sub(bytes);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.unhanded_messages == 0
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<ConversationEvent> {
+        self.events.pop_front()
+    }
+
+    pub(super) fn heard(&self) -> Option<Heard> {
+        let next = self.lanes.iter().map(|lane| lane.next).collect();
+        self.session.map(|session| Heard { session, next })
+    }
+
+    /// The other end goes on in `session`, or begins it.
+    pub(super) fn opened(&mut self, session: SessionId) -> Result<(), Violation> {
+        if self.open {
+            return Err(Violation("a second session on one link"));
+        }
+        if self.session != Some(session) {
+            for lane in &mut self.lanes {
+                lane.new_session()?;
+            }
+            self.session = Some(session);
+        }
+        self.open = true;
+        self.lanes.iter_mut().for_each(ReceiveLane::tell_all);
+        Ok(())
+    }
+
+    pub(super) fn detach(&mut self) {
+        self.open = false;
+        for lane in &mut self.lanes {
+            lane.assembler = Assembler::default();
+        }
+    }
+
+    pub(super) fn poll_receipt(&mut self) -> Option<Receipt> {
+        if !self.open {
+            return None;
+        }
+        let (index, lane) = self.lanes.iter_mut().enumerate().find(|(_, lane)| lane.receipt_due)?;
+        Some(lane.receipt(u8::try_from(index).ok()?))
+    }
+}
+
+impl ReceiveLane {
+    fn advance(&mut self, count: u64) -> Result<(), Violation> {
+        self.next = self.next.saturating_add(count);
+        match self.base.checked_add(self.next) {
+            Some(_) => Ok(()),
+            None => Err(Violation("more messages than can be counted")),
+        }
+    }
+
+    /// The size of message `seq` if it was not handed over before.
+    fn handed(&mut self, seq: u64) -> Option<usize> {
+        let index = match self.unhanded.front() {
+            Some(front) if front.seq == seq => 0,
+            _ => self.unhanded.binary_search_by_key(&seq, |unhanded| unhanded.seq).ok()?,
+        };
+        let message = self.unhanded.remove(index)?;
+        if let Some(number) = seq.checked_sub(self.base) {
+            self.receipt_due = true;
+            if number > self.below() {
+                self.note_also(number);
+            }
+        }
+        Some(message.bytes)
+    }
+
+    fn note_also(&mut self, number: u64) {
+        match self.also.back_mut() {
+            Some((_, behind)) if *behind == number => *behind = number.saturating_add(1),
+            _ => self.also.push_back((number, number.saturating_add(1))),
+        }
+    }
+
+    /// Every number below is done with.
+    fn below(&self) -> u64 {
+        let of_session = match self.unhanded.front() {
+            Some(front) if front.seq < self.base => {
+                let first = self.unhanded.partition_point(|unhanded| unhanded.seq < self.base);
+                self.unhanded.get(first)
+            }
+            front => front,
+        };
+        of_session.map_or(self.next, |unhanded| unhanded.seq.saturating_sub(self.base))
+    }
+
+    fn receipt(&mut self, lane: u8) -> Receipt {
+        let below = self.below();
+        self.also.retain(|(_, behind)| *behind > below);
+        let count = self.also.len().min(MAX_RUNS);
+        let mut also: Vec<_> = self.also.drain(..count).collect();
+        also.sort_unstable();
+        self.receipt_due = !self.also.is_empty();
+        Receipt { lane, below, also }
+    }
+
+    /// A new link: receipts may have been lost with the old one.
+    fn tell_all(&mut self) {
+        self.also.clear();
+        self.receipt_due = self.next > 0;
+        let mut last = None;
+        for unhanded in &self.unhanded {
+            let Some(number) = unhanded.seq.checked_sub(self.base) else { continue };
+            if let Some(last) = last
+                && last < number
+            {
+                self.also.push_back((last, number));
+            }
+            last = Some(number.saturating_add(1));
+        }
+        if let Some(last) = last
+            && last < self.next
+        {
+            self.also.push_back((last, self.next));
+        }
+    }
+
+    fn new_session(&mut self) -> Result<(), Violation> {
+        self.base = self.base.checked_add(self.next).ok_or(Violation("more sessions than can be counted"))?;
+        self.next = 0;
+        Ok(())
+    }
+}

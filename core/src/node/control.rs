@@ -1,0 +1,106 @@
+//! The control messages of admitted links.
+
+use std::time::Instant;
+
+use super::{Event, Node, roles::RoleState};
+use crate::{
+    Id,
+    link::LinkToken,
+    server::Lost,
+    table::{Refused, ServerRow},
+    wire::{CloseCode, Control},
+};
+
+impl Node {
+    pub(super) fn on_admitted_control(&mut self, now: Instant, token: LinkToken, id: Id, message: Control) {
+        match message {
+            Control::Session(message) => {
+                let result = self.conversation(now, id).handle_control(now, message);
+                self.unwritten.insert(id);
+                // the session may be settled now, and lanes that waited for that can be read
+                self.read_on(now, id);
+                if let Err(violation) = result {
+                    self.broken(now, token, violation);
+                }
+            }
+            Control::Goodbye => self.close(now, token, CloseCode::Goodbye),
+            Control::Duplicate(addresses) => {
+                let own = self.id();
+                self.event(Event::DuplicateIdentity { id: own, addresses: addresses.into_vec() });
+            }
+            message if id.is_server() => self.on_server_control(now, token, id, message),
+            message => self.on_client_control(now, token, id, message),
+        }
+    }
+
+    /// What only servers say.
+    fn on_server_control(&mut self, now: Instant, token: LinkToken, id: Id, message: Control) {
+        match (&mut self.role, message) {
+            (_, Control::Seen(address)) => {
+                if self.network.set_seen(id, address) {
+                    self.own_network_changed(now);
+                }
+            }
+            (_, Control::Slot(slot)) => self.on_own_slot(now, id, slot),
+            (_, Control::Servers(rows)) => self.on_servers(now, token, id, rows.into_vec()),
+            (RoleState::Peer(tables), Control::Directory(update)) => match tables.apply(now, &id, update) {
+                Ok(news) => self.take_news(now, news),
+                Err(Refused::Gap) => self.tell(now, id, &Control::DirectoryLost),
+                Err(Refused::TooManyRows { .. } | Refused::Inconsistent) => self.violation(now, token),
+            },
+            (RoleState::Peer(_), Control::LinksLost) => {
+                self.reports.lost(&id);
+                self.report_links(now);
+            }
+            _ => self.violation(now, token),
+        }
+    }
+
+    /// What peers say to servers.
+    fn on_client_control(&mut self, now: Instant, token: LinkToken, id: Id, message: Control) {
+        let RoleState::Server(tables) = &mut self.role else { return self.violation(now, token) };
+        match message {
+            Control::Network(network) => {
+                let Some(row) = tables.client(&id).cloned() else { return };
+                tables.set_client(id, row.name, row.incarnation, network, row.slot);
+                self.directory_changed(now);
+            }
+            Control::Links(report) => {
+                if let Err(Lost) = tables.report(id, report) {
+                    self.tell(now, id, &Control::LinksLost);
+                }
+            }
+            Control::DirectoryLost => {
+                tables.directory_lost(&id);
+                self.directory_changed(now);
+            }
+            _ => self.violation(now, token),
+        }
+    }
+
+    fn on_servers(&mut self, now: Instant, token: LinkToken, from: Id, rows: Vec<(Id, ServerRow)>) {
+        if !rows.iter().all(|(id, _)| id.is_server()) {
+            return self.violation(now, token);
+        }
+        for (id, row) in &rows {
+            self.remember_server(*id, &row.name, &row.addresses);
+        }
+        let ids: Vec<Id> = rows.iter().map(|(id, _)| *id).collect();
+        match &mut self.role {
+            RoleState::Peer(tables) => tables.set_servers(&from, rows),
+            RoleState::Server(tables) => {
+                // only its own row: what it says of others is a hint to dial them
+                let own = rows.into_iter().find(|(id, _)| *id == from);
+                if let (Some((_, row)), Some(known)) = (own, tables.server(&from)) {
+                    let slot = known.slot;
+                    tables.set_server(from, ServerRow { slot, ..row });
+                }
+            }
+        }
+        for id in ids {
+            if id != self.id() {
+                self.renew_candidates(now, id);
+            }
+        }
+    }
+}

@@ -1,0 +1,582 @@
+//! The links of a node, from the first packet to the last: greeting, settling two links to one node, admission, loss.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use subtle::ConstantTimeEq;
+
+use super::{Event, Node, Route, Timer, Warning, remote::Challenger};
+use crate::{
+    Id,
+    link::{Link, LinkEvent, LinkToken, LostReason},
+    rng::Rng,
+    table::Bounded,
+    wire::{CloseCode, Control, Hello},
+};
+
+/// How long an old link has to answer before a newcomer of another run takes its place.
+const CHALLENGE: Duration = Duration::from_millis(1000);
+/// How long a refused link stays, so that it hears why.
+const LINGER: Duration = Duration::from_millis(500);
+/// Control messages of a newcomer kept meanwhile.
+const MAX_PARKED: usize = 64;
+/// Relayed ways remembered for one link.
+const MAX_RELAYED: usize = 64;
+/// Local addresses remembered for one link.
+const MAX_SOURCES: usize = 16;
+
+/// Why this node has a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Dialled(Id),
+    Introducer(usize),
+    Inbound,
+}
+
+/// How far a link has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Handshake,
+    /// The handshake has proven the remote Id; its Hello is awaited.
+    Greeting,
+    /// Another run of the same Id is linked and asked whether it lives.
+    Challenging,
+    /// Told why it is not wanted; closed a moment later.
+    Refused,
+    /// The current link to its Id.
+    Admitted,
+    Closing,
+}
+
+/// A link and what the node knows of it.
+pub(super) struct Entry {
+    pub(super) link: Link<Route>,
+    pub(super) origin: Origin,
+    pub(super) phase: Phase,
+    pub(super) remote: Option<Id>,
+    pub(super) nonce: [u8; 16],
+    pub(super) hello: Option<Box<Hello>>,
+    pub(super) dial: u64,
+    pub(super) first_id: [u8; 20],
+    pub(super) ready: bool,
+    /// Relayed ways that it was given or has used.
+    pub(super) relayed: BTreeSet<Route>,
+    /// Authentic probes received.
+    pub(super) probes: u64,
+    parked: Vec<Control>,
+    sources: Vec<(SocketAddr, IpAddr)>,
+}
+
+impl Entry {
+    pub(super) fn new(link: Link<Route>, origin: Origin, dial: u64, first_id: [u8; 20]) -> Self {
+        Self {
+            link,
+            origin,
+            phase: Phase::Handshake,
+            remote: None,
+            nonce: [0; 16],
+            hello: None,
+            dial,
+            first_id,
+            ready: false,
+            relayed: BTreeSet::new(),
+            probes: 0,
+            parked: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    /// Packets from `remote` come to the local address `ip`: answers leave from there.
+    pub(super) fn set_source(&mut self, remote: SocketAddr, ip: IpAddr) {
+        if let Some((_, source)) = self.sources.iter_mut().find(|(known, _)| *known == remote) {
+            *source = ip;
+        } else if self.sources.len() < MAX_SOURCES {
+            self.sources.push((remote, ip));
+        }
+    }
+
+    pub(super) fn source(&self, remote: &SocketAddr) -> Option<IpAddr> {
+        self.sources.iter().find(|(known, _)| known == remote).map(|(_, ip)| *ip)
+    }
+
+    /// Remembers a relayed way, so that it can be given up with its relay.
+    pub(super) fn note_relayed(&mut self, route: Route) {
+        if route.via().is_some() && self.relayed.len() < MAX_RELAYED {
+            self.relayed.insert(route);
+        }
+    }
+
+    /// Grows with everything authentic and new that the other end sends.
+    fn heard(&self) -> u64 {
+        self.link.stats().datagrams_received.wrapping_add(self.probes)
+    }
+
+    fn is_inbound(&self) -> bool {
+        self.origin == Origin::Inbound
+    }
+}
+
+/// All links by token, and the first ids of those whose handshake may still bring first packets.
+pub(super) struct Links {
+    entries: BTreeMap<LinkToken, Entry>,
+    by_first_id: BTreeMap<[u8; 20], LinkToken>,
+    next: u32,
+    rng: Rng,
+    dials: u64,
+}
+
+impl Links {
+    pub(super) fn new(mut rng: Rng) -> Self {
+        let next = rng.next_u64() as u32;
+        Self { entries: BTreeMap::new(), by_first_id: BTreeMap::new(), next, rng, dials: 0 }
+    }
+
+    pub(super) fn get(&self, token: LinkToken) -> Option<&Entry> {
+        self.entries.get(&token)
+    }
+
+    pub(super) fn get_mut(&mut self, token: LinkToken) -> Option<&mut Entry> {
+        self.entries.get_mut(&token)
+    }
+
+    pub(super) fn by_first_id(&self, first_id: &[u8; 20]) -> Option<LinkToken> {
+        self.by_first_id.get(first_id).copied()
+    }
+
+    /// An unused token and a seed for its link.
+    pub(super) fn fresh(&mut self) -> (LinkToken, [u8; 32]) {
+        while self.entries.contains_key(&LinkToken(self.next)) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let token = LinkToken(self.next);
+        self.next = self.next.wrapping_add(1);
+        (token, self.rng.bytes())
+    }
+
+    /// The number of the next dial.
+    pub(super) fn next_dial(&mut self) -> u64 {
+        self.dials = self.dials.saturating_add(1);
+        self.dials
+    }
+
+    pub(super) fn insert(&mut self, token: LinkToken, entry: Entry) {
+        if entry.is_inbound() {
+            self.by_first_id.insert(entry.first_id, token);
+        }
+        self.entries.insert(token, entry);
+    }
+
+    pub(super) fn remove(&mut self, token: LinkToken) -> Option<Entry> {
+        let entry = self.entries.remove(&token)?;
+        if self.by_first_id.get(&entry.first_id) == Some(&token) {
+            self.by_first_id.remove(&entry.first_id);
+        }
+        Some(entry)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&LinkToken, &Entry)> {
+        self.entries.iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Inbound links whose handshake is not done.
+    pub(super) fn inbound_handshakes(&self) -> usize {
+        let unfinished = |entry: &&Entry| entry.is_inbound() && entry.phase == Phase::Handshake;
+        self.by_first_id.values().filter_map(|token| self.entries.get(token)).filter(unfinished).count()
+    }
+
+    fn handshake_done(&mut self, token: LinkToken) {
+        if let Some(entry) = self.entries.get(&token)
+            && self.by_first_id.get(&entry.first_id) == Some(&token)
+        {
+            self.by_first_id.remove(&entry.first_id);
+        }
+    }
+}
+
+impl Node {
+    /// Takes all events of a link, then indexes its deadline.
+    pub(super) fn drain_link(&mut self, now: Instant, token: LinkToken) {
+        while let Some(entry) = self.links.get_mut(token) {
+            match entry.link.poll() {
+                Some(event) => self.on_link_event(now, token, event),
+                None => break,
+            }
+        }
+        self.schedule(now, token);
+    }
+
+    fn schedule(&mut self, now: Instant, token: LinkToken) {
+        let Some(entry) = self.links.get_mut(token) else { return };
+        if entry.link.is_drained() {
+            self.remove_link(now, token);
+            return;
+        }
+        if !entry.ready {
+            entry.ready = true;
+            self.ready.push_back(token);
+        }
+    }
+
+    fn on_link_event(&mut self, now: Instant, token: LinkToken, event: LinkEvent<Route>) {
+        match event {
+            LinkEvent::Established { remote, nonce, .. } => self.on_established(now, token, remote, nonce),
+            LinkEvent::Control(bytes) => match Control::decode(&bytes) {
+                Ok(message) => self.on_control(now, token, message),
+                Err(crate::wire::WireError::UnknownVersion(_)) => self.close(now, token, CloseCode::UnknownVersion),
+                Err(_) => self.violation(now, token),
+            },
+            LinkEvent::LaneReadable(lane) => self.on_lane_readable(now, token, lane),
+            LinkEvent::LaneWritable(lane) => self.on_lane_writable(token, lane),
+            LinkEvent::Datagram(data) => self.on_datagram(token, data),
+            LinkEvent::PathChanged { route, kind } => self.on_path_changed(token, route, kind),
+            LinkEvent::Lost(reason) => self.on_lost(now, token, reason),
+            stream => self.on_stream_event(token, stream),
+        }
+    }
+
+    fn on_established(&mut self, now: Instant, token: LinkToken, remote: Id, nonce: [u8; 16]) {
+        self.links.handshake_done(token);
+        let own = self.id();
+        let Some(entry) = self.links.get_mut(token) else { return };
+        entry.phase = Phase::Greeting;
+        entry.remote = Some(remote);
+        entry.nonce = nonce;
+        if remote == own {
+            if let Origin::Introducer(index) = entry.origin {
+                self.introducer_is_self(index);
+            }
+            return self.close(now, token, CloseCode::Unwanted);
+        }
+        // servers never dial peers
+        if entry.is_inbound() && remote.is_server() && !own.is_server() {
+            return self.close(now, token, CloseCode::Unwanted);
+        }
+        let dial = entry.dial;
+        let server_proof = own.is_server().then(|| self.server_proof(token, own)).flatten();
+        let last_link = self.remotes.get(&remote).filter(|known| known.current.is_none()).and_then(|r| r.last_nonce);
+        let hello = Hello {
+            name: self.name.clone(),
+            incarnation: self.incarnation,
+            cluster: self.cluster,
+            server_proof,
+            last_link,
+            dial,
+            network: self.network.info().clone(),
+        };
+        self.tell_link(now, token, &Control::Hello(Box::new(hello)));
+    }
+
+    /// MAC(server key, dialler or not, Id, handshake): bound to this link and this end.
+    fn server_proof(&self, token: LinkToken, of: Id) -> Option<[u8; 32]> {
+        let key = self.server_key.as_ref()?;
+        let entry = self.links.get(token)?;
+        let dialler = entry.is_inbound() != (of == self.id());
+        let mut hasher = blake3::Hasher::new_keyed(key.as_bytes());
+        hasher.update(&[u8::from(dialler)]).update(&of.to_bytes()).update(&entry.link.export(b"server proof"));
+        Some(*hasher.finalize().as_bytes())
+    }
+
+    fn is_proven_server(&self, token: LinkToken, id: Id, hello: &Hello) -> bool {
+        match (self.server_proof(token, id), hello.server_proof) {
+            (Some(want), Some(got)) => want.ct_eq(&got).into(),
+            _ => false,
+        }
+    }
+
+    /// Greets, or passes on once greeted.
+    fn on_control(&mut self, now: Instant, token: LinkToken, message: Control) {
+        let Some(entry) = self.links.get_mut(token) else { return };
+        let Some(id) = entry.remote else { return };
+        match (entry.phase, message) {
+            (Phase::Greeting, Control::Hello(hello)) => self.on_hello(now, token, id, hello),
+            (Phase::Greeting, Control::Duplicate(addresses)) => {
+                let own = self.id();
+                self.event(Event::DuplicateIdentity { id: own, addresses: addresses.into_vec() });
+            }
+            (Phase::Challenging, message) if entry.parked.len() < MAX_PARKED => entry.parked.push(message),
+            (Phase::Admitted, Control::Hello(_)) | (Phase::Greeting | Phase::Challenging, _) => {
+                self.violation(now, token);
+            }
+            (Phase::Admitted, message) => self.on_admitted_control(now, token, id, message),
+            (Phase::Handshake | Phase::Refused | Phase::Closing, _) => {}
+        }
+    }
+
+    fn on_hello(&mut self, now: Instant, token: LinkToken, id: Id, hello: Box<Hello>) {
+        if let Err(code) = self.judge_hello(token, id, &hello) {
+            if code == CloseCode::ForeignCluster {
+                self.event(Event::Warning(Warning::ForeignCluster { id }));
+            } else if self.links.get(token).is_some_and(|entry| !entry.is_inbound()) {
+                self.explain_close(id, code);
+            }
+            return self.close(now, token, code);
+        }
+        if let (None, Some(cluster)) = (self.cluster, hello.cluster) {
+            self.cluster = Some(cluster);
+            self.save();
+        }
+        let incarnation = hello.incarnation;
+        let last_link = hello.last_link;
+        let own = self.id();
+        let Some(entry) = self.links.get_mut(token) else { return };
+        if entry.is_inbound() {
+            entry.dial = hello.dial;
+        }
+        entry.hello = Some(hello);
+        let begun = |entry: &Entry| if entry.is_inbound() { id } else { own };
+        let (new_by, new_dial) = (begun(entry), entry.dial);
+        let Some(current) = self.remote(id).current else {
+            return self.admit(now, token, id);
+        };
+        let Some(old) = self.links.get_mut(current) else { return self.admit(now, token, id) };
+        let same_run = old.hello.as_ref().is_some_and(|hello| hello.incarnation == incarnation);
+        if !same_run {
+            old.link.retry_paths(now);
+            let heard = old.heard();
+            self.dirty.insert(current);
+            return self.challenge(now, Challenger { link: token, heard }, id);
+        }
+        let named_as_lost = new_by == id && last_link == Some(old.nonce);
+        let newer_stays = match begun(old) {
+            old_by if old_by == new_by => new_dial > old.dial,
+            _ => new_by == own.min(id),
+        };
+        if named_as_lost || newer_stays {
+            self.replace(now, token, id);
+        } else {
+            self.close(now, token, CloseCode::Superseded);
+        }
+    }
+
+    fn judge_hello(&self, token: LinkToken, id: Id, hello: &Hello) -> Result<(), CloseCode> {
+        let both_servers = id.is_server() && self.id().is_server();
+        if both_servers && !self.is_proven_server(token, id, hello) {
+            return Err(CloseCode::BadServerKey);
+        }
+        match (self.cluster, hello.cluster) {
+            (Some(own), Some(theirs)) if own != theirs => Err(CloseCode::ForeignCluster),
+            (None, None) if self.id().is_server() || id.is_server() => Err(CloseCode::NotAdmitted),
+            (Some(_), None) if id.is_server() && !both_servers => Err(CloseCode::NotAdmitted),
+            (None, _) if self.id().is_server() && !id.is_server() => Err(CloseCode::NotAdmitted),
+            _ => Ok(()),
+        }
+    }
+
+    fn challenge(&mut self, now: Instant, challenger: Challenger, id: Id) {
+        if let Some(rival) = self.remote(id).challenger.replace(challenger) {
+            self.close(now, rival.link, CloseCode::Superseded);
+        }
+        if let Some(entry) = self.links.get_mut(challenger.link) {
+            entry.phase = Phase::Challenging;
+        }
+        self.timers.set(Timer::Challenge(id), Some(now + CHALLENGE));
+    }
+
+    /// The old link has had its time: if it answered, the newcomer is a duplicate; else it takes the place.
+    pub(super) fn judge_challenge(&mut self, now: Instant, id: Id) {
+        let challenger = self.remotes.get_mut(&id).and_then(|remote| remote.challenger.take());
+        let Some(Challenger { link: newcomer, heard }) = challenger else { return };
+        let Some(entry) = self.links.get(newcomer).filter(|entry| entry.phase == Phase::Challenging) else { return };
+        let new_address = entry.link.route().and_then(|route| route.address());
+        let current = self.remotes.get(&id).and_then(|remote| remote.current);
+        let Some(old) = current.and_then(|token| Some((token, self.links.get(token)?))) else {
+            return self.admit(now, newcomer, id);
+        };
+        let (token, old) = old;
+        if old.heard() == heard {
+            return self.replace(now, newcomer, id);
+        }
+        let old_address = old.link.route().and_then(|route| route.address());
+        let addresses: Vec<SocketAddr> = [old_address, new_address].into_iter().flatten().collect();
+        self.count("duplicate identity");
+        let told = Control::Duplicate(Bounded::first(addresses.iter().copied()));
+        self.tell_link(now, token, &told);
+        self.tell_link(now, newcomer, &told);
+        // a close would overtake what was just said
+        if let Some(entry) = self.links.get_mut(newcomer) {
+            entry.phase = Phase::Refused;
+        }
+        self.timers.set(Timer::Refused(newcomer), Some(now + LINGER));
+        self.event(Event::DuplicateIdentity { id, addresses });
+    }
+
+    /// The newcomer takes the place of the current link.
+    fn replace(&mut self, now: Instant, token: LinkToken, id: Id) {
+        if let Some(old) = self.remote(id).current {
+            self.unlink(now, old, id);
+            self.close(now, old, CloseCode::Superseded);
+        }
+        self.admit(now, token, id);
+    }
+
+    /// The link is now the current one to its Id.
+    fn admit(&mut self, now: Instant, token: LinkToken, id: Id) {
+        let Some(entry) = self.links.get_mut(token) else { return };
+        let Some(hello) = entry.hello.clone() else { return };
+        entry.phase = Phase::Admitted;
+        let nonce = entry.nonce;
+        let parked = std::mem::take(&mut entry.parked);
+        if let Origin::Introducer(index) = entry.origin
+            && let Some(address) = entry.link.route().and_then(|route| route.address())
+        {
+            self.introducer_is(index, id, address);
+        }
+        let remote = self.remote(id);
+        remote.current = Some(token);
+        if remote.dialling == Some(token) {
+            remote.dialling = None;
+        }
+        remote.last_nonce = Some(nonce);
+        remote.attempt = 0;
+        remote.name = hello.name.clone();
+        if remote.challenger.is_some_and(|challenger| challenger.link == token) {
+            remote.challenger = None;
+        }
+        if let Some(conversation) = &mut remote.conversation {
+            conversation.attach(now);
+        }
+        self.timers.set(Timer::Dial(id), None);
+        self.unwritten.insert(id);
+        self.on_linked(now, token, id, &hello);
+        for message in parked {
+            self.on_admitted_control(now, token, id, message);
+        }
+    }
+
+    /// Takes the current link out of its place, and all that hangs on it.
+    fn unlink(&mut self, now: Instant, token: LinkToken, id: Id) {
+        let Some(remote) = self.remotes.get_mut(&id).filter(|remote| remote.current == Some(token)) else { return };
+        remote.current = None;
+        remote.idle_since = Some(now);
+        remote.unwritten.clear();
+        remote.unread.clear();
+        if let Some(conversation) = &mut remote.conversation {
+            conversation.detach(now);
+        }
+        self.unwritten.insert(id);
+        self.reset_streams(token);
+        self.on_unlinked(now, id);
+    }
+
+    fn on_lost(&mut self, now: Instant, token: LinkToken, reason: LostReason) {
+        let Some(entry) = self.links.get_mut(token) else { return };
+        let (origin, phase, remote) = (entry.origin, entry.phase, entry.remote);
+        entry.phase = Phase::Closing;
+        self.links.handshake_done(token);
+        tracing::debug!(?remote, ?reason, ?phase, "link lost");
+        self.count("links lost");
+        if let (Some(id), LostReason::Closed { code, .. }) = (remote, &reason) {
+            CloseCode::from_code(u64::from(*code)).map(|code| self.explain_close(id, code));
+        }
+        match (
+            phase,
+            remote.or(match origin {
+                Origin::Dialled(id) => Some(id),
+                _ => None,
+            }),
+        ) {
+            (Phase::Admitted, Some(id)) => {
+                self.unlink(now, token, id);
+                let challenger = self.remote(id).challenger.take();
+                match challenger {
+                    Some(newcomer) => self.admit(now, newcomer.link, id),
+                    None => self.retry_later(now, id),
+                }
+            }
+            (_, Some(id)) if origin == Origin::Dialled(id) => {
+                self.remote(id).dialling = None;
+                self.retry_later(now, id);
+            }
+            _ => {}
+        }
+        if let Origin::Introducer(index) = origin {
+            self.introducer_failed(now, index);
+        }
+    }
+
+    /// Tells the operator of refusals that only an operator can mend.
+    fn explain_close(&mut self, by: Id, code: CloseCode) {
+        match code {
+            CloseCode::ForeignCluster | CloseCode::BadServerKey | CloseCode::UnknownVersion => {
+                self.warn_refused(by, code);
+            }
+            CloseCode::NotAdmitted if !self.id().is_server() => self.warn_refused(by, code),
+            _ => {}
+        }
+    }
+
+    /// Once per remote and reason.
+    fn warn_refused(&mut self, by: Id, code: CloseCode) {
+        let remote = self.remote(by);
+        if remote.refusal != Some(code) {
+            remote.refusal = Some(code);
+            self.event(Event::Warning(Warning::Refused { by, why: code.text() }));
+        }
+    }
+
+    /// Closes a link with a reason for the other end.
+    pub(super) fn close(&mut self, now: Instant, token: LinkToken, code: CloseCode) {
+        let Some(entry) = self.links.get_mut(token) else { return };
+        if entry.phase == Phase::Closing {
+            return;
+        }
+        let (phase, remote, origin) = (entry.phase, entry.remote, entry.origin);
+        entry.phase = Phase::Closing;
+        entry.link.close(now, code as u32, code.text());
+        self.dirty.insert(token);
+        match (phase, remote) {
+            (Phase::Admitted, Some(id)) => {
+                self.unlink(now, token, id);
+                self.retry_later(now, id);
+            }
+            (_, Some(id)) if origin == Origin::Dialled(id) => {
+                self.remote(id).dialling = None;
+                self.retry_later(now, id);
+            }
+            _ => {}
+        }
+        if let Origin::Introducer(index) = origin {
+            self.introducer_failed(now, index);
+        }
+    }
+
+    /// The remote broke the protocol: it loses its link, and no one else notices.
+    pub(super) fn violation(&mut self, now: Instant, token: LinkToken) {
+        self.count("violations");
+        self.close(now, token, CloseCode::Violation);
+    }
+
+    fn remove_link(&mut self, now: Instant, token: LinkToken) {
+        let Some(entry) = self.links.remove(token) else { return };
+        self.timers.set(Timer::Link(token), None);
+        if let Origin::Dialled(id) = entry.origin
+            && let Some(remote) = self.remotes.get_mut(&id)
+            && remote.dialling == Some(token)
+        {
+            remote.dialling = None;
+            self.retry_later(now, id);
+        }
+        self.stop_if_done();
+    }
+
+    pub(super) fn say_goodbye(&mut self, now: Instant) {
+        let tokens: Vec<LinkToken> = self.links.iter().map(|(token, _)| *token).collect();
+        for token in tokens {
+            if self.links.get(token).is_some_and(|entry| entry.phase == Phase::Admitted) {
+                self.tell_link(now, token, &Control::Goodbye);
+            }
+            self.close(now, token, CloseCode::Goodbye);
+        }
+    }
+}

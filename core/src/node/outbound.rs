@@ -1,0 +1,122 @@
+//! What leaves: links take turns, relayed packets are sealed for their relay, runs stay whole for the kernel to cut.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::{Node, Route, Timer, Transmit};
+use crate::{
+    Id,
+    link::{LinkToken, LinkTransmit},
+    relay::HEADER_LEN,
+};
+
+/// Datagrams that are already whole: forwarded ones, copies for a second path.
+pub(super) struct Outgoing {
+    route: Route,
+    data: BytesMut,
+    segment_size: Option<usize>,
+    ecn: u8,
+    owner: Option<LinkToken>,
+}
+
+/// The real address at the end of a route, and the link whose packets go there.
+struct Resolved {
+    route: Route,
+    segment_size: Option<usize>,
+    owner: Option<LinkToken>,
+}
+
+impl Node {
+    pub(super) fn queue(
+        &mut self,
+        route: Route,
+        data: BytesMut,
+        segment_size: Option<usize>,
+        ecn: u8,
+        owner: Option<LinkToken>,
+    ) {
+        if self.outgoing.len() >= self.config.max_outgoing {
+            return self.count("dropped: outgoing queue full");
+        }
+        self.outgoing.push_back(Outgoing { route, data, segment_size, ecn, owner });
+    }
+
+    pub(super) fn next_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+        while let Some(outgoing) = self.outgoing.pop_front() {
+            let start = buf.len();
+            buf.extend_from_slice(&outgoing.data);
+            let Outgoing { route, segment_size, ecn, owner, .. } = outgoing;
+            if let Some(transmit) = self.finish(route, start, segment_size, ecn, owner, buf) {
+                return Some(transmit);
+            }
+        }
+        while let Some(token) = self.ready.pop_front() {
+            let Some(entry) = self.links.get_mut(token) else { continue };
+            let start = buf.len();
+            let Some(transmit) = entry.link.poll_transmit(now, self.config.max_segments, buf) else {
+                entry.ready = false;
+                let deadline = entry.link.deadline().map(|(at, _)| at);
+                self.timers.set(Timer::Link(token), deadline);
+                continue;
+            };
+            self.ready.push_back(token);
+            let LinkTransmit { route, double, segment_size, ecn, .. } = transmit;
+            if let Some(double) = double {
+                let copy = BytesMut::from(buf.get(start..).unwrap_or_default());
+                self.queue(double, copy, segment_size, ecn, Some(token));
+            }
+            if let Some(transmit) = self.finish(route, start, segment_size, ecn, Some(token), buf) {
+                return Some(transmit);
+            }
+        }
+        None
+    }
+
+    /// Turns the bytes from `start` into datagrams for a real address; `None` if the route has gone.
+    fn finish(
+        &mut self,
+        route: Route,
+        start: usize,
+        segment_size: Option<usize>,
+        ecn: u8,
+        owner: Option<LinkToken>,
+        buf: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let resolved = self.seal(Resolved { route, segment_size, owner }, start, buf);
+        let Some(Resolved { route: Route::Udp { socket, remote }, segment_size, owner }) = resolved else {
+            buf.truncate(start);
+            self.count("dropped: no way to the relay");
+            return None;
+        };
+        let source = owner.and_then(|token| self.links.get(token)?.source(&remote));
+        Some(Transmit { socket, destination: remote, source, ecn, size: buf.len() - start, segment_size })
+    }
+
+    /// Wraps the datagrams from `start` for their relay, at most twice.
+    fn seal(&mut self, mut to: Resolved, start: usize, buf: &mut Vec<u8>) -> Option<Resolved> {
+        for _ in 0..=2 {
+            let Route::Relay { server, slot } = to.route else { return Some(to) };
+            let outer = self.route_of(&server)?;
+            let relay = self.relays.get_mut(&server)?;
+            let own_slot = relay.own_slot?;
+            let plain = buf.split_off(start);
+            let size = to.segment_size.unwrap_or(plain.len()).max(1);
+            for packet in plain.chunks(size) {
+                relay.link.seal(own_slot, slot, packet, buf);
+            }
+            to = Resolved {
+                route: outer,
+                segment_size: to.segment_size.map(|size| size + HEADER_LEN),
+                owner: self.remotes.get(&server)?.current,
+            };
+        }
+        None
+    }
+
+    /// The best route of the current link to `id`.
+    pub(super) fn route_of(&self, id: &Id) -> Option<Route> {
+        let token = self.remotes.get(id)?.current?;
+        self.links.get(token)?.link.route()
+    }
+}

@@ -1,0 +1,117 @@
+//! What a node remembers over a restart: its cluster and the servers it knew.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Node, Output, Persist, PersistId};
+use crate::{ClusterId, Id, Name, StartError};
+
+/// The first byte of the saved state.
+const VERSION: u8 = 1;
+
+/// The saved state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    owner: Id,
+    pub(super) cluster: Option<ClusterId>,
+    pub(super) servers: BTreeMap<Id, SavedServer>,
+    #[serde(skip)]
+    orders: u64,
+}
+
+/// A server as it was last known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedServer {
+    pub(super) name: Name,
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+impl Saved {
+    /// Reads the saved state, or begins an empty one.
+    pub(super) fn read(bytes: Option<&Bytes>, owner: Id) -> Result<Self, StartError> {
+        let Some(bytes) = bytes else {
+            return Ok(Self { owner, cluster: None, servers: BTreeMap::new(), orders: 0 });
+        };
+        let saved: Self = match bytes.split_first() {
+            Some((&VERSION, body)) => match postcard::take_from_bytes(body) {
+                Ok((saved, [])) => saved,
+                _ => return Err(StartError::BadState("it does not parse")),
+            },
+            Some(_) => return Err(StartError::BadState("another version wrote it")),
+            None => return Err(StartError::BadState("it is empty")),
+        };
+        if saved.owner != owner {
+            return Err(StartError::ForeignState(saved.owner));
+        }
+        Ok(saved)
+    }
+
+    fn to_bytes(&self) -> Bytes {
+        // serialising these types into memory cannot fail; an empty state would be refused when read
+        postcard::to_extend(self, vec![VERSION]).map(Bytes::from).unwrap_or_default()
+    }
+}
+
+impl Node {
+    /// Orders the durable state to disk.
+    pub(super) fn save(&mut self) {
+        self.saved.cluster = self.cluster;
+        self.saved.orders = self.saved.orders.saturating_add(1);
+        let persist = Persist { id: PersistId(self.saved.orders), state: self.saved.to_bytes() };
+        // an order not taken yet is superseded: the new one holds the whole state
+        self.outputs.retain(|output| !matches!(output, Output::Persist(_)));
+        self.outputs.push_back(Output::Persist(persist));
+    }
+
+    /// Remembers where a server is; the oldest knowledge is not dropped for the newest, except to keep the bound.
+    pub(super) fn remember_server(&mut self, id: Id, name: &Name, addresses: &[SocketAddr]) {
+        if id == self.id() || addresses.is_empty() {
+            return;
+        }
+        let server = SavedServer {
+            name: name.clone(),
+            addresses: addresses.iter().copied().take(self.config.max_addresses).collect(),
+        };
+        if self.saved.servers.get(&id) == Some(&server) {
+            return;
+        }
+        if self.saved.servers.len() >= self.config.max_servers && !self.saved.servers.contains_key(&id) {
+            let gone = self.saved.servers.keys().find(|known| !self.is_linked(known)).copied();
+            let Some(gone) = gone else { return };
+            self.saved.servers.remove(&gone);
+        }
+        self.saved.servers.insert(id, server);
+        self.save();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Identity, Role, SecretKey};
+
+    fn id(seed: u8) -> Id {
+        Identity::new(Role::Server, SecretKey::from_bytes([seed; 32])).id()
+    }
+
+    #[test]
+    fn saved_state_round_trips_for_its_owner_only() {
+        let mut saved = Saved::read(None, id(1)).unwrap();
+        saved.cluster = Some(ClusterId([7; 16]));
+        let server = SavedServer { name: Name::new("s").unwrap(), addresses: vec!["192.0.2.1:1".parse().unwrap()] };
+        saved.servers.insert(id(2), server);
+        let bytes = saved.to_bytes();
+        assert_eq!(Saved::read(Some(&bytes), id(1)), Ok(saved));
+        assert_eq!(Saved::read(Some(&bytes), id(3)), Err(StartError::ForeignState(id(1))));
+    }
+
+    #[test]
+    fn damaged_state_is_refused() {
+        let good = Saved::read(None, id(1)).unwrap().to_bytes();
+        for bad in [Bytes::new(), Bytes::from_static(&[9, 1, 2]), good.slice(..good.len() - 1)] {
+            assert!(matches!(Saved::read(Some(&bad), id(1)), Err(StartError::BadState(_))), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What a node keeps of another node beyond any link to it, and the pump between its conversation and its link.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{Node, Timer};
+use crate::{
+    Id, Name,
+    link::LinkToken,
+    message::{Conversation, Violation},
+    wire::{CloseCode, Control},
+};
+
+/// How much of a lane is read in one piece.
+const READ_PIECE: usize = 64 * 1024;
+
+/// A link of another run of the same Id, while the current link is asked whether it lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Challenger {
+    pub(super) link: LinkToken,
+    /// What the current link had heard when it was asked.
+    pub(super) heard: u64,
+}
+
+/// Another node.
+#[derive(Default)]
+pub(super) struct Remote {
+    pub(super) name: Name,
+    pub(super) current: Option<LinkToken>,
+    pub(super) dialling: Option<LinkToken>,
+    pub(super) challenger: Option<Challenger>,
+    pub(super) last_nonce: Option<[u8; 16]>,
+    /// Dials since the last link.
+    pub(super) attempt: u32,
+    pub(super) refusal: Option<CloseCode>,
+    pub(super) conversation: Option<Conversation>,
+    /// When the last link ended.
+    pub(super) idle_since: Option<Instant>,
+    /// Pieces that the link had no room for, by lane.
+    pub(super) unwritten: BTreeMap<u8, Bytes>,
+    /// Lanes with more to read than the application has taken.
+    pub(super) unread: BTreeSet<u8>,
+    /// Addresses that the user or a table gave for it.
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+impl Node {
+    pub(super) fn remote(&mut self, id: Id) -> &mut Remote {
+        self.remotes.entry(id).or_default()
+    }
+
+    /// The conversation with `id`, begun if there is none.
+    pub(super) fn conversation(&mut self, now: Instant, id: Id) -> &mut Conversation {
+        let (config, rng) = (&self.config, &mut self.rng);
+        let remote = self.remotes.entry(id).or_default();
+        let linked = remote.current.is_some();
+        remote.conversation.get_or_insert_with(|| {
+            let mut conversation = Conversation::new(config, rng.bytes());
+            if linked {
+                conversation.attach(now);
+            }
+            conversation
+        })
+    }
+
+    /// Moves what the conversation wants said to the link, and its events to the application.
+    pub(super) fn pump(&mut self, now: Instant, id: Id) {
+        let Some(remote) = self.remotes.get_mut(&id) else { return };
+        let Some(conversation) = &mut remote.conversation else { return };
+        if let Some(token) = remote.current
+            && let Some(entry) = self.links.get_mut(token)
+        {
+            self.dirty.insert(token);
+            while let Some(message) = conversation.poll_control() {
+                if entry.link.send_control(&Control::Session(message).encode()).is_err() {
+                    break;
+                }
+            }
+            for lane in 0..self.config.lanes {
+                if let Some(rest) = remote.unwritten.remove(&lane)
+                    && let Some(rest) = entry.link.write_lane(now, lane, rest)
+                {
+                    remote.unwritten.insert(lane, rest);
+                    continue;
+                }
+                while let Some(chunk) = conversation.poll_chunk(now, lane) {
+                    if let Some(rest) = entry.link.write_lane(now, lane, chunk) {
+                        remote.unwritten.insert(lane, rest);
+                        break;
+                    }
+                }
+            }
+        }
+        self.conversation_events(now, id);
+    }
+
+    fn conversation_events(&mut self, now: Instant, id: Id) {
+        while let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
+            let Some(event) = conversation.poll_event() else {
+                self.timers.set(Timer::Conversation(id), conversation.deadline());
+                return;
+            };
+            self.on_conversation_event(now, id, event);
+        }
+    }
+
+    pub(super) fn on_lane_writable(&mut self, token: LinkToken, _lane: u8) {
+        if let Some(id) = self.links.get(token).and_then(|entry| entry.remote) {
+            self.unwritten.insert(id);
+        }
+    }
+
+    /// Reads a lane as far as the application's backlog allows.
+    pub(super) fn on_lane_readable(&mut self, now: Instant, token: LinkToken, lane: u8) {
+        let Some(id) = self.links.get(token).and_then(|entry| entry.remote) else { return };
+        if self.remotes.get(&id).is_none_or(|remote| remote.current != Some(token)) {
+            return;
+        }
+        self.conversation(now, id);
+        self.read_lane(now, token, id, lane);
+    }
+
+    fn read_lane(&mut self, now: Instant, token: LinkToken, id: Id, lane: u8) {
+        let Some(entry) = self.links.get_mut(token) else { return };
+        let Some(remote) = self.remotes.get_mut(&id) else { return };
+        let Some(conversation) = &mut remote.conversation else { return };
+        let verdict = loop {
+            if !conversation.can_receive(lane) {
+                remote.unread.insert(lane);
+                break Ok(());
+            }
+            let Some(bytes) = entry.link.read_lane(now, lane, READ_PIECE) else { break Ok(()) };
+            if let Err(violation) = conversation.receive(now, lane, bytes) {
+                break Err(violation);
+            }
+        };
+        self.dirty.insert(token);
+        self.unwritten.insert(id);
+        if let Err(violation) = verdict {
+            self.broken(now, token, violation);
+        }
+    }
+
+    /// The application has taken something: lanes that waited for that are read on.
+    pub(super) fn read_on(&mut self, now: Instant, id: Id) {
+        let Some(remote) = self.remotes.get_mut(&id) else { return };
+        let Some(token) = remote.current else { return };
+        for lane in std::mem::take(&mut remote.unread) {
+            self.read_lane(now, token, id, lane);
+        }
+    }
+
+    pub(super) fn broken(&mut self, now: Instant, token: LinkToken, violation: Violation) {
+        tracing::debug!(%violation, "message layer");
+        self.violation(now, token);
+    }
+
+    /// Forgets the delivery state of the longest idle remotes without a link, past `Config::max_sessions`.
+    pub(super) fn forget_sessions(&mut self, now: Instant) {
+        let idle = |remote: &Remote| remote.current.is_none() && remote.conversation.is_some();
+        let count = self.remotes.values().filter(|remote| idle(remote)).count();
+        if count <= self.config.max_sessions {
+            return;
+        }
+        let oldest = self
+            .remotes
+            .iter()
+            .filter(|(_, remote)| idle(remote))
+            .min_by_key(|(_, remote)| remote.idle_since)
+            .map(|(id, _)| *id);
+        let Some(id) = oldest else { return };
+        if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
+            conversation.fail_all(crate::Reason::UnknownOutcome);
+        }
+        self.conversation_events(now, id);
+        self.timers.set(Timer::Conversation(id), None);
+        if let Some(remote) = self.remotes.get_mut(&id) {
+            remote.conversation = None;
+        }
+    }
+}

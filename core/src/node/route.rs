@@ -1,0 +1,33 @@
+//! Where a datagram goes, under QUIC's feet.
+
+use std::net::SocketAddr;
+
+use super::SocketId;
+use crate::{Id, relay::Slot};
+
+/// One way to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Route {
+    /// To an address, from one of the own sockets.
+    Udp { socket: SocketId, remote: SocketAddr },
+    /// Through a server, to a slot of its.
+    Relay { server: Id, slot: Slot },
+}
+
+impl Route {
+    /// The relaying server.
+    pub(crate) fn via(&self) -> Option<Id> {
+        match self {
+            Self::Udp { .. } => None,
+            Self::Relay { server, .. } => Some(*server),
+        }
+    }
+
+    /// The real address.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Udp { remote, .. } => Some(*remote),
+            Self::Relay { .. } => None,
+        }
+    }
+}

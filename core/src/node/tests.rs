@@ -1,0 +1,435 @@
+//! Whole nodes on a small network in memory; the simulator has the faults.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::*;
+use crate::{NetworkKey, Reason, Role, SecretKey, ServerKey, testing::epoch};
+
+const DELAY: Duration = Duration::from_millis(5);
+
+struct Net {
+    now: Instant,
+    nodes: Vec<Host>,
+    flying: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    /// Pairs of addresses between which nothing passes.
+    cut: BTreeSet<(SocketAddr, SocketAddr)>,
+}
+
+struct Host {
+    address: SocketAddr,
+    node: Option<Node>,
+    events: Vec<Event>,
+    saved: Option<Bytes>,
+    start: Start,
+    takes: bool,
+}
+
+fn address(index: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, u8::try_from(index).unwrap() + 1], 7000))
+}
+
+impl Net {
+    fn new() -> Self {
+        Self { now: epoch(), nodes: Vec::new(), flying: VecDeque::new(), cut: BTreeSet::new() }
+    }
+
+    fn add(&mut self, role: Role, change: impl FnOnce(&mut Start)) -> usize {
+        let index = self.nodes.len();
+        let seed = u8::try_from(index).unwrap() + 1;
+        let own = address(index);
+        let mut start = Start {
+            identity: Identity::new(role, SecretKey::from_bytes([seed; 32])),
+            name: Name::new(format!("{role}{index}")).unwrap(),
+            network_key: NetworkKey::from_bytes([1; 32]),
+            server_key: (role == Role::Server).then(|| ServerKey::from_bytes([2; 32])),
+            incarnation: Incarnation { counter: 1, random: [seed; 16] },
+            introducers: Vec::new(),
+            found: false,
+            saved: None,
+            network: LocalNetwork {
+                sockets: vec![(SocketId(0), own)],
+                interfaces: vec![own.ip()],
+                advertised: Vec::new(),
+            },
+            relay_only: false,
+            seed: [seed; 32],
+            now: self.now,
+            wall_time: Duration::from_secs(1),
+        };
+        change(&mut start);
+        let node = Node::new(Config::default(), start.clone()).unwrap();
+        self.nodes.push(Host { address: own, node: Some(node), events: Vec::new(), saved: None, start, takes: true });
+        index
+    }
+
+    /// A founder, and `servers` - 1 more that join it, and `peers` that join it too.
+    fn cluster(servers: usize, peers: usize) -> Self {
+        let mut net = Self::new();
+        for index in 0..servers {
+            net.add(Role::Server, |start| match index {
+                0 => start.found = true,
+                _ => start.introducers = vec![address(0)],
+            });
+        }
+        for _ in 0..peers {
+            net.add(Role::Peer, |start| start.introducers = vec![address(0)]);
+        }
+        net
+    }
+
+    fn id(&self, index: usize) -> Id {
+        self.nodes[index].start.identity.id()
+    }
+
+    fn node(&mut self, index: usize) -> &mut Node {
+        self.nodes[index].node.as_mut().unwrap()
+    }
+
+    fn kill(&mut self, index: usize) {
+        self.nodes[index].node = None;
+    }
+
+    fn restart(&mut self, index: usize, with_disk: bool) {
+        let now = self.now;
+        let host = &mut self.nodes[index];
+        host.start.now = now;
+        host.start.incarnation.counter += 1;
+        host.start.incarnation.random[0] ^= 0x55;
+        host.start.seed[0] ^= 0x55;
+        host.start.saved = host.saved.clone().filter(|_| with_disk);
+        host.node = Some(Node::new(Config::default(), host.start.clone()).unwrap());
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut idle_rounds = 0;
+        while self.now < end {
+            self.exchange();
+            let deadlines = self.nodes.iter().filter_map(|host| host.node.as_ref()?.deadline()).map(|d| d.at);
+            let next = deadlines.chain(self.flying.front().map(|(at, ..)| *at)).min().unwrap_or(end).min(end);
+            idle_rounds = if next <= self.now { idle_rounds + 1 } else { 0 };
+            assert!(idle_rounds < 1000, "a node spins");
+            self.now = self.now.max(next);
+            let now = self.now;
+            while self.flying.front().is_some_and(|(at, ..)| *at <= now) {
+                let (_, from, to, data) = self.flying.pop_front().unwrap();
+                self.deliver(from, to, &data);
+            }
+            for host in &mut self.nodes {
+                if let Some(node) = &mut host.node
+                    && node.deadline().is_some_and(|deadline| deadline.at <= now)
+                {
+                    node.handle(now, Input::Timeout);
+                }
+            }
+        }
+        self.exchange();
+    }
+
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, data: &[u8]) {
+        let now = self.now;
+        if self.cut.contains(&(from, to)) || self.cut.contains(&(to, from)) {
+            return;
+        }
+        if let Some(node) = self.nodes.iter_mut().find(|host| host.address == to).and_then(|host| host.node.as_mut()) {
+            let data = BytesMut::from(data);
+            let segment_size = data.len();
+            let datagram = Datagram { socket: SocketId(0), remote: from, local_ip: None, ecn: 0, data, segment_size };
+            node.handle(now, Input::Datagram(datagram));
+        }
+    }
+
+    fn exchange(&mut self) {
+        let now = self.now;
+        for host in &mut self.nodes {
+            let Some(node) = &mut host.node else { continue };
+            while let Some(output) = node.poll() {
+                match output {
+                    Output::Persist(persist) => {
+                        host.saved = Some(persist.state);
+                        node.handle(now, Input::Persisted(persist.id));
+                    }
+                    Output::Event(event) => {
+                        if host.takes
+                            && let Event::Message { receipt, .. } | Event::Request { receipt, .. } = &event
+                        {
+                            node.handed(now, *receipt);
+                        }
+                        host.events.push(event);
+                    }
+                }
+            }
+            let mut buf = Vec::new();
+            while let Some(transmit) = node.poll_transmit(now, &mut buf) {
+                let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
+                for datagram in buf.chunks(size) {
+                    self.flying.push_back((now + DELAY, host.address, transmit.destination, datagram.to_vec()));
+                }
+                buf.clear();
+            }
+        }
+    }
+
+    fn take_events(&mut self, index: usize) -> Vec<Event> {
+        std::mem::take(&mut self.nodes[index].events)
+    }
+
+    fn messages(&mut self, index: usize) -> Vec<Bytes> {
+        let events = self.take_events(index).into_iter();
+        events.filter_map(|event| if let Event::Message { data, .. } = event { Some(data) } else { None }).collect()
+    }
+
+    fn outcomes(&mut self, index: usize) -> Vec<Outcome> {
+        let events = self.take_events(index).into_iter();
+        events.filter_map(|e| if let Event::Outcome { outcome, .. } = e { Some(outcome) } else { None }).collect()
+    }
+
+    fn send(&mut self, from: usize, to: usize, text: &str) {
+        let (now, id) = (self.now, self.id(to));
+        self.node(from).send(now, &[id], Bytes::copy_from_slice(text.as_bytes()), SendOptions::default()).unwrap();
+    }
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+#[test]
+fn a_message_goes_from_peer_to_peer() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    net.send(1, 2, "hello");
+    net.run(secs(1));
+    assert_eq!(net.messages(2), ["hello"]);
+    assert_eq!(net.outcomes(1), [Outcome::Delivered]);
+    let status = net.node(1).status();
+    assert_eq!(status.peers.len(), 1, "{status:#?}");
+    assert_eq!(status.peers[0].kind, Some(PathKind::Direct));
+}
+
+#[test]
+fn servers_form_a_full_mesh_and_peers_link_to_all() {
+    let mut net = Net::cluster(3, 2);
+    net.run(secs(3));
+    for index in 0..5 {
+        let status = net.node(index).status();
+        let linked = status.servers.iter().filter(|server| server.linked).count();
+        assert_eq!(linked, if index < 3 { 2 } else { 3 }, "node {index}: {status:#?}");
+    }
+    let status = net.node(0).status();
+    assert_eq!(status.clients.len(), 2);
+    assert!(status.links.len() >= 2 * 4, "{:#?}", status.links);
+}
+
+#[test]
+fn a_pair_kept_apart_meets_through_a_server() {
+    let mut net = Net::cluster(2, 2);
+    net.cut.insert((address(2), address(3)));
+    net.run(secs(2));
+    net.send(2, 3, "relayed");
+    net.run(secs(1));
+    assert_eq!(net.messages(3), ["relayed"]);
+    assert_eq!(net.node(2).status().peers[0].kind, Some(PathKind::Relayed));
+}
+
+#[test]
+fn a_killed_relay_costs_no_message() {
+    let mut net = Net::cluster(2, 2);
+    net.cut.insert((address(2), address(3)));
+    net.run(secs(2));
+    let via = net.node(2).status().peers[0].via.unwrap();
+    let relay = (0..2).find(|index| net.id(*index) == via).unwrap();
+    let mut sent = 0;
+    for round in 0..100 {
+        if round == 20 {
+            net.kill(relay);
+        }
+        net.send(2, 3, &round.to_string());
+        sent += 1;
+        net.run(Duration::from_millis(20));
+    }
+    net.run(secs(2));
+    let got = net.messages(3);
+    let want: Vec<Bytes> = (0..sent).map(|round: i32| Bytes::from(round.to_string())).collect();
+    assert_eq!(got, want);
+    assert_eq!(net.outcomes(2).len(), 100);
+}
+
+#[test]
+fn a_relay_only_peer_never_goes_direct() {
+    let mut net = Net::cluster(1, 1);
+    net.add(Role::Peer, |start| {
+        start.introducers = vec![address(0)];
+        start.relay_only = true;
+    });
+    net.run(secs(5));
+    net.send(1, 2, "x");
+    net.run(secs(1));
+    assert_eq!(net.messages(2), ["x"]);
+    assert_eq!(net.node(1).status().peers[0].kind, Some(PathKind::Relayed));
+}
+
+#[test]
+fn all_servers_lost_is_suspended_until_one_is_back() {
+    let mut net = Net::cluster(2, 2);
+    net.run(secs(2));
+    net.kill(0);
+    net.kill(1);
+    net.run(secs(31));
+    assert!(net.take_events(2).contains(&Event::Suspended));
+    let (now, id) = (net.now, net.id(3));
+    net.node(2).send(now, &[id], Bytes::new(), SendOptions::default()).unwrap();
+    net.run(Duration::from_millis(10));
+    assert_eq!(net.outcomes(2), [Outcome::Failed(Reason::Suspended)]);
+    net.restart(1, true);
+    net.run(secs(5));
+    assert!(net.take_events(2).contains(&Event::Resumed));
+    net.send(2, 3, "again");
+    net.run(secs(1));
+    assert_eq!(net.messages(3), ["again"]);
+}
+
+#[test]
+fn requests_are_answered_or_say_why_not() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    let (now, id) = (net.now, net.id(2));
+    let request = net.node(1).request(now, id, Bytes::from_static(b"?"), None).unwrap();
+    net.run(Duration::from_millis(100));
+    let token = net.take_events(2).into_iter().find_map(|event| match event {
+        Event::Request { token, .. } => Some(token),
+        _ => None,
+    });
+    let now = net.now;
+    net.node(2).reply(now, token.unwrap(), Ok(Bytes::from_static(b"!"))).unwrap();
+    net.run(Duration::from_millis(100));
+    let reply = Event::Reply { request, from: id, result: Ok(Bytes::from_static(b"!")) };
+    assert!(net.take_events(1).contains(&reply));
+    let stranger = Identity::new(Role::Peer, SecretKey::from_bytes([99; 32])).id();
+    let now = net.now;
+    let request = net.node(1).request(now, stranger, Bytes::new(), None).unwrap();
+    net.run(Duration::from_millis(100));
+    let reply = Event::Reply { request, from: stranger, result: Err(Reason::UnknownId) };
+    assert!(net.take_events(1).contains(&reply));
+}
+
+#[test]
+fn a_restarted_peer_without_state_is_admitted_after_the_old_one_is_silent() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    net.kill(2);
+    net.restart(2, false);
+    net.run(secs(5));
+    net.send(1, 2, "new");
+    net.run(secs(3));
+    assert_eq!(net.messages(2), ["new"]);
+}
+
+#[test]
+fn two_holders_of_one_key_are_both_told() {
+    let mut net = Net::cluster(1, 1);
+    net.run(secs(2));
+    let twin = net.add(Role::Peer, |start| {
+        start.introducers = vec![address(0)];
+        start.identity = Identity::new(Role::Peer, SecretKey::from_bytes([2; 32]));
+    });
+    net.run(secs(4));
+    let own = net.id(1);
+    for index in [1, twin] {
+        let told =
+            net.take_events(index).iter().any(|e| matches!(e, Event::DuplicateIdentity { id, .. } if *id == own));
+        assert!(told, "node {index}");
+    }
+}
+
+#[test]
+fn the_founder_returns_to_its_cluster() {
+    let mut net = Net::cluster(2, 0);
+    net.run(secs(2));
+    net.kill(0);
+    net.restart(0, true);
+    net.run(secs(5));
+    let status = net.node(1).status();
+    assert!(status.servers.iter().all(|server| server.linked), "{status:#?}");
+    let cluster = net.node(0).cluster;
+    assert_eq!(net.node(1).cluster, cluster);
+}
+
+#[test]
+fn a_node_of_another_network_gets_no_byte() {
+    let mut net = Net::cluster(1, 0);
+    net.add(Role::Peer, |start| {
+        start.introducers = vec![address(0)];
+        start.network_key = NetworkKey::from_bytes([9; 32]);
+    });
+    net.run(secs(8));
+    assert_eq!(net.node(0).counters.get("links accepted"), None);
+    assert!(net.node(0).counters.contains_key("dropped: stranger"));
+    let warned = |event: &Event| matches!(event, Event::Warning(Warning::NoServerAnswered(_)));
+    assert!(net.take_events(1).iter().any(warned));
+}
+
+#[test]
+fn a_server_with_a_wrong_server_key_is_refused() {
+    let mut net = Net::cluster(1, 0);
+    net.add(Role::Server, |start| {
+        start.introducers = vec![address(0)];
+        start.server_key = Some(ServerKey::from_bytes([9; 32]));
+    });
+    net.run(secs(3));
+    assert_eq!(net.node(0).status().servers, []);
+    let refused = |event: &Event| matches!(event, Event::Warning(Warning::Refused { .. }));
+    assert!(net.take_events(1).iter().any(refused));
+}
+
+#[test]
+fn streams_carry_bytes_both_ways() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    let (now, id) = (net.now, net.id(2));
+    let stream = net.node(1).open_stream(now, id).unwrap();
+    assert_eq!(net.node(1).stream_write(now, stream, b"ping"), Ok(4));
+    net.node(1).stream_finish(now, stream).unwrap();
+    net.run(Duration::from_millis(200));
+    let theirs = net.take_events(2).into_iter().find_map(|event| match event {
+        Event::StreamOpened { stream, .. } => Some(stream),
+        _ => None,
+    });
+    let now = net.now;
+    let theirs = theirs.unwrap();
+    assert_eq!(net.node(2).stream_read(now, theirs, 100), Ok(Some(Bytes::from_static(b"ping"))));
+    assert_eq!(net.node(2).stream_read(now, theirs, 100), Ok(Some(Bytes::new())));
+}
+
+#[test]
+fn stopping_says_goodbye() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    let now = net.now;
+    net.node(2).stop(now);
+    net.run(Duration::from_millis(200));
+    assert_eq!(net.node(0).status().clients.len(), 1);
+    assert_eq!(net.node(1).status().peers, []);
+    net.run(secs(2));
+    assert!(net.take_events(2).contains(&Event::Stopped));
+}
+
+#[test]
+fn a_message_to_oneself_arrives() {
+    let mut net = Net::cluster(1, 1);
+    net.run(secs(1));
+    net.send(1, 1, "me");
+    net.run(Duration::from_millis(10));
+    let events: BTreeMap<bool, Vec<Event>> = net.take_events(1).into_iter().fold(BTreeMap::new(), |mut map, event| {
+        map.entry(matches!(event, Event::Message { .. })).or_insert_with(Vec::new).push(event);
+        map
+    });
+    assert_eq!(events[&true].len(), 1);
+    assert!(events[&false].iter().any(|e| matches!(e, Event::Outcome { outcome: Outcome::Delivered, .. })));
+}

@@ -1,0 +1,194 @@
+//! The peer's workflow over the tables: C and E from each server, who is online, which links are wanted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Config, Id, Name,
+    relay::Slot,
+    table::{Changes, PeerRow, Refused, Replica, ServerRow, Update, newest},
+};
+
+/// How long a peer that a new snapshot lacks may stay away before it is down: after a server's restart the others come
+/// back one by one.
+const SNAPSHOT_GRACE: Duration = Duration::from_secs(3);
+
+/// What one linked server has told.
+#[derive(Clone, Debug)]
+struct View {
+    servers: BTreeMap<Id, ServerRow>,
+    directory: Replica<Id, PeerRow>,
+}
+
+/// News from the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PeerNews {
+    Up(Id, Name),
+    Down(Id, Name),
+    /// Rows of these changed: their candidates may have.
+    Changed(Id),
+}
+
+/// The tables of a peer.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerTables {
+    own: Id,
+    max_peers: usize,
+    remember: Duration,
+    views: BTreeMap<Id, View>,
+    /// The rows of the last server, kept while there is none.
+    stale: Option<View>,
+    online: BTreeMap<Id, Name>,
+    leaving: BTreeMap<Id, Instant>,
+    seen: BTreeMap<Id, Instant>,
+}
+
+impl PeerTables {
+    pub(crate) fn new(own: Id, config: &Config) -> Self {
+        Self {
+            own,
+            max_peers: config.max_peers,
+            remember: config.remember_offline,
+            views: BTreeMap::new(),
+            stale: None,
+            online: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// A link to `server` is up.
+    pub(crate) fn server_linked(&mut self, server: Id) {
+        let max_peers = self.max_peers;
+        let fresh = || View { servers: BTreeMap::new(), directory: Replica::new(max_peers) };
+        self.views.entry(server).or_insert_with(fresh);
+    }
+
+    /// The link to `server` is lost.
+    pub(crate) fn server_lost(&mut self, now: Instant, server: &Id) -> Vec<PeerNews> {
+        let Some(view) = self.views.remove(server) else { return Vec::new() };
+        let touched = ids_of(&view);
+        if self.views.is_empty() {
+            self.stale = Some(view);
+            return touched.into_iter().map(PeerNews::Changed).collect();
+        }
+        self.review(now, touched, true)
+    }
+
+    pub(crate) fn set_servers(&mut self, server: &Id, rows: impl IntoIterator<Item = (Id, ServerRow)>) {
+        if let Some(view) = self.views.get_mut(server) {
+            view.servers = rows.into_iter().collect();
+        }
+    }
+
+    /// Table C: the union of what the linked servers told, or the last known while there is none.
+    pub(crate) fn servers(&self) -> BTreeMap<Id, &ServerRow> {
+        self.current_views().flat_map(|view| &view.servers).map(|(id, row)| (*id, row)).collect()
+    }
+
+    /// Takes a part of E.
+    ///
+    /// # Errors
+    /// Nothing changed then: as [`Replica::apply`].
+    pub(crate) fn apply(
+        &mut self,
+        now: Instant,
+        server: &Id,
+        update: Update<Id, PeerRow>,
+    ) -> Result<Vec<PeerNews>, Refused> {
+        let Some(view) = self.views.get_mut(server) else { return Ok(Vec::new()) };
+        let whole = matches!(&update, Update::Snapshot(snapshot) if !snapshot.more);
+        let Changes { added, removed, changed } = view.directory.apply(update)?;
+        let gone = removed.into_iter().map(|(id, _)| id);
+        let mut touched: BTreeSet<Id> = added.into_iter().chain(gone).chain(changed).collect();
+        if whole && let Some(stale) = self.stale.take() {
+            touched.extend(ids_of(&stale));
+        }
+        Ok(self.review(now, touched, whole))
+    }
+
+    /// The directory of a linked server.
+    pub(crate) fn directory(&self, server: &Id) -> Option<&Replica<Id, PeerRow>> {
+        self.views.get(server).map(|view| &view.directory)
+    }
+
+    /// Recomputes who is online among `touched`; with `grace` an absence counts only after a while.
+    fn review(&mut self, now: Instant, touched: BTreeSet<Id>, grace: bool) -> Vec<PeerNews> {
+        let mut news = Vec::new();
+        for id in touched {
+            if id == self.own {
+                continue;
+            }
+            let name = self.row(&id).map(|row| row.name.clone());
+            match name {
+                Some(name) => {
+                    self.leaving.remove(&id);
+                    if self.online.insert(id, name.clone()).is_none() {
+                        news.push(PeerNews::Up(id, name));
+                    }
+                    news.push(PeerNews::Changed(id));
+                }
+                None if !self.online.contains_key(&id) => {}
+                None if grace => {
+                    self.leaving.entry(id).or_insert(now + SNAPSHOT_GRACE);
+                    news.push(PeerNews::Changed(id));
+                }
+                None => news.extend(self.take_offline(now, id)),
+            }
+        }
+        news
+    }
+
+    fn take_offline(&mut self, now: Instant, id: Id) -> Option<PeerNews> {
+        self.leaving.remove(&id);
+        let name = self.online.remove(&id)?;
+        self.seen.insert(id, now);
+        if self.seen.len() > self.max_peers {
+            let oldest = self.seen.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id);
+            oldest.map(|oldest| self.seen.remove(&oldest));
+        }
+        Some(PeerNews::Down(id, name))
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.leaving.values().min().copied()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<PeerNews> {
+        let due: Vec<Id> = self.leaving.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
+        due.into_iter().filter_map(|id| self.take_offline(now, id)).collect()
+    }
+
+    /// The newest row of a peer over all servers' directories.
+    pub(crate) fn row(&self, id: &Id) -> Option<&PeerRow> {
+        newest(self.current_views().filter_map(|view| view.directory.get(id)))
+    }
+
+    /// The relays that reach a node: each linked server that has it, and its slot there.
+    pub(crate) fn relays(&self, id: &Id) -> Vec<(Id, Slot)> {
+        let slot = |view: &View| match id.is_server() {
+            true => view.servers.get(id)?.slot,
+            false => Some(view.directory.get(id)?.slot),
+        };
+        self.views.iter().filter_map(|(server, view)| Some((*server, slot(view)?))).collect()
+    }
+
+    pub(crate) fn online(&self) -> &BTreeMap<Id, Name> {
+        &self.online
+    }
+
+    /// Whether an Id that is not online was so not long ago.
+    pub(crate) fn was_seen(&self, now: Instant, id: &Id) -> bool {
+        self.seen.get(id).is_some_and(|at| now.saturating_duration_since(*at) < self.remember)
+    }
+
+    fn current_views(&self) -> impl Iterator<Item = &View> {
+        self.views.values().chain(&self.stale)
+    }
+}
+
+fn ids_of(view: &View) -> BTreeSet<Id> {
+    view.directory.rows().keys().copied().collect()
+}

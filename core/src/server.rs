@@ -1,0 +1,146 @@
+//! The server's workflow over the tables: A and E of its own peers, B of the links that they report, C of the servers.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Config, Id, Incarnation, Name,
+    path::PathKind,
+    relay::Slot,
+    table::{LinkKind, LinkReport, NetworkInfo, PART_BYTES, PeerRow, Publisher, Replica, ServerRow, Version},
+    wire::Control,
+};
+
+/// What a remote told does not fit what is known here: it is to tell all anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lost;
+
+/// The tables of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerTables {
+    own: Id,
+    row: ServerRow,
+    directory: Publisher<Id, PeerRow>,
+    /// The version of E that each client has; `None` before its first snapshot.
+    told: BTreeMap<Id, Option<Version>>,
+    links: BTreeMap<Id, Replica<Id, LinkKind>>,
+    max_peers: usize,
+    /// The other servers linked to this one.
+    servers: BTreeMap<Id, ServerRow>,
+}
+
+impl ServerTables {
+    pub(crate) fn new(own: Id, row: ServerRow, epoch: Incarnation, config: &Config) -> Self {
+        Self {
+            own,
+            row,
+            directory: Publisher::new(epoch, config.max_peers, config.directory_log),
+            told: BTreeMap::new(),
+            links: BTreeMap::new(),
+            max_peers: config.max_peers,
+            servers: BTreeMap::new(),
+        }
+    }
+
+    /// A peer is linked, or its network info changed. Returns whether there was room for its row.
+    pub(crate) fn set_client(
+        &mut self,
+        id: Id,
+        name: Name,
+        incarnation: Incarnation,
+        network: NetworkInfo,
+        slot: Slot,
+    ) -> bool {
+        let stored = self.directory.set(id, PeerRow { name, incarnation, network, slot }).is_ok();
+        if stored {
+            self.told.entry(id).or_insert(None);
+        }
+        stored
+    }
+
+    pub(crate) fn client(&self, id: &Id) -> Option<&PeerRow> {
+        self.directory.get(id)
+    }
+
+    /// The link to a peer is lost.
+    pub(crate) fn remove_client(&mut self, id: &Id) {
+        self.directory.remove(id);
+        self.told.remove(id);
+        self.links.remove(id);
+    }
+
+    /// The client's deltas did not fit.
+    pub(crate) fn directory_lost(&mut self, client: &Id) {
+        if let Some(told) = self.told.get_mut(client) {
+            *told = None;
+        }
+    }
+
+    /// Takes a part of a client's F.
+    ///
+    /// # Errors
+    /// `Lost` if it does not fit what is known here.
+    pub(crate) fn report(&mut self, client: Id, report: LinkReport) -> Result<(), Lost> {
+        if self.directory.get(&client).is_none() {
+            return Ok(());
+        }
+        let update = report.resolve(&self.directory).map_err(|_| Lost)?;
+        let max_peers = self.max_peers;
+        let replica = self.links.entry(client).or_insert_with(|| Replica::new(max_peers));
+        replica.apply(update).map(drop).map_err(|_| Lost)
+    }
+
+    /// What each client lacks of E: a delta where the log reaches back, else a snapshot.
+    pub(crate) fn updates(&mut self) -> Vec<(Id, Control)> {
+        let version = self.directory.version();
+        let mut by_version: BTreeMap<Option<Version>, Vec<Control>> = BTreeMap::new();
+        let mut updates = Vec::new();
+        for (id, told) in self.told.iter_mut().filter(|(_, told)| **told != Some(version)) {
+            let parts = by_version.entry(*told).or_insert_with(|| {
+                self.directory.update_since(*told).parts(PART_BYTES).into_iter().map(Control::Directory).collect()
+            });
+            updates.extend(parts.iter().map(|part| (*id, part.clone())));
+            *told = Some(version);
+        }
+        updates
+    }
+
+    /// Another server is linked, or its row changed. Returns whether C changed.
+    pub(crate) fn set_server(&mut self, id: Id, row: ServerRow) -> bool {
+        self.servers.insert(id, row.clone()) != Some(row)
+    }
+
+    /// The link to another server is lost. Returns whether C changed.
+    pub(crate) fn remove_server(&mut self, id: &Id) -> bool {
+        self.servers.remove(id).is_some()
+    }
+
+    /// The own row changed.
+    pub(crate) fn set_row(&mut self, row: ServerRow) {
+        self.row = row;
+    }
+
+    pub(crate) fn row(&self) -> &ServerRow {
+        &self.row
+    }
+
+    pub(crate) fn server(&self, id: &Id) -> Option<&ServerRow> {
+        self.servers.get(id)
+    }
+
+    /// C as told to others.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (Id, &ServerRow)> {
+        [(self.own, &self.row)].into_iter().chain(self.servers.iter().map(|(id, row)| (*id, row)))
+    }
+
+    /// Table A.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = (&Id, &PeerRow)> {
+        self.directory.rows().iter()
+    }
+
+    /// Table B.
+    pub(crate) fn reported_links(&self) -> Vec<(Id, Id, PathKind)> {
+        let rows =
+            self.links.iter().flat_map(|(from, links)| links.rows().iter().map(|(to, kind)| (*from, *to, *kind)));
+        rows.map(|(from, to, kind)| (from, to, kind.into())).collect()
+    }
+}

@@ -1,0 +1,132 @@
+//! Convergence: in a healed world everybody is linked and every table equals the truth.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use p2pcore::{
+    Id,
+    node::{LinkInfo, PathKind, Status},
+};
+
+use super::Breach;
+
+/// What differs from the truth, given the tables of all running nodes; empty once the world has converged.
+pub fn differences(nodes: &BTreeMap<Id, Status>) -> Vec<Breach> {
+    let servers: BTreeSet<Id> = nodes.keys().copied().filter(Id::is_server).collect();
+    let peers: BTreeSet<Id> = nodes.keys().copied().filter(|id| !id.is_server()).collect();
+    let mut differences = Vec::new();
+    for (me, status) in nodes {
+        let mut compare = |what: &str, truth: &BTreeSet<Id>, seen: BTreeSet<Id>| {
+            let odd: Vec<Id> = truth.symmetric_difference(&seen).copied().filter(|id| id != me).collect();
+            if let Some(first) = odd.first() {
+                let word = if seen.contains(first) { "should not be" } else { "should be" };
+                let more = format!("{} {word} among the {what} of {}", first, status.name);
+                differences.push(Breach::new("convergence", [&[*me], &odd[..]].concat(), more));
+            }
+        };
+        compare("linked servers", &servers, status.servers.iter().filter(|s| s.linked).map(|s| s.id).collect());
+        compare("known servers", &servers, status.servers.iter().map(|server| server.id).collect());
+        if servers.contains(me) {
+            compare("clients", &peers, status.clients.iter().map(|client| client.id).collect());
+            for peer in &peers {
+                let told = status.links.iter().filter(|link| link.from == *peer);
+                let (to_servers, to_peers): (Vec<&LinkInfo>, Vec<&LinkInfo>) = told.partition(|link| link.to.is_server());
+                let to_servers: BTreeSet<Id> = to_servers.into_iter().map(|link| link.to).collect();
+                let to_peers: BTreeMap<Id, PathKind> = to_peers.into_iter().map(|link| (link.to, link.kind)).collect();
+                if to_servers != servers || to_peers != links_to_peers(&nodes[peer]) {
+                    let what = format!("the links of {} in table B of {} are not its links", nodes[peer].name, status.name);
+                    differences.push(Breach::new("convergence", [*me, *peer], what));
+                }
+            }
+        } else {
+            compare("linked peers", &peers, status.peers.iter().filter(|p| p.linked).map(|p| p.info.id).collect());
+            compare("known peers", &peers, status.peers.iter().map(|peer| peer.info.id).collect());
+            if status.suspended {
+                differences.push(Breach::new("convergence", [*me], format!("{} is suspended", status.name)));
+            }
+        }
+    }
+    differences
+}
+
+fn links_to_peers(peer: &Status) -> BTreeMap<Id, PathKind> {
+    peer.peers.iter().filter(|peer| peer.linked).filter_map(|peer| Some((peer.info.id, peer.kind?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pcore::{
+        Name, PublicKey, Role,
+        node::{NodeInfo, PeerStatus, ServerStatus},
+    };
+
+    use super::*;
+    use crate::check::testing::id;
+
+    fn info(id: Id) -> NodeInfo {
+        NodeInfo { id, name: Name::default(), public: vec![], private: vec![], listen: vec![] }
+    }
+
+    fn status(id: Id, server: Id, peers: &[Id]) -> Status {
+        let linked = |id: &Id| PeerStatus {
+            info: info(*id),
+            linked: true,
+            kind: Some(PathKind::Direct),
+            via: None,
+            rtt: None,
+        };
+        let up = ServerStatus { id: server, name: Name::default(), addresses: vec![], linked: true, rtt: None };
+        Status {
+            id,
+            name: Name::default(),
+            listen: vec![],
+            suspended: false,
+            servers: if id == server { vec![] } else { vec![up] },
+            peers: peers.iter().filter(|peer| **peer != id && id != server).map(linked).collect(),
+            clients: vec![],
+            links: vec![],
+            counters: BTreeMap::new(),
+        }
+    }
+
+    fn world() -> (BTreeMap<Id, Status>, Id) {
+        let server = Id::from_key(Role::Server, &PublicKey([9; 32]));
+        let peers = [id(1), id(2)];
+        let mut nodes: BTreeMap<Id, Status> =
+            [id(1), id(2), server].map(|node| (node, status(node, server, &peers))).into();
+        let hub = nodes.get_mut(&server).unwrap();
+        hub.clients = peers.map(info).into();
+        let links = [(id(1), id(2)), (id(2), id(1)), (id(1), server), (id(2), server)];
+        hub.links = links.map(|(from, to)| LinkInfo { from, to, kind: PathKind::Direct }).into();
+        (nodes, server)
+    }
+
+    #[test]
+    fn truth_has_no_differences() {
+        assert_eq!(differences(&world().0), []);
+    }
+
+    #[test]
+    fn each_table_is_compared() {
+        let (good, server) = world();
+        let peer = id(1);
+        let broken: [fn(&mut Status); 8] = [
+            |status| status.servers.clear(),
+            |status| status.servers.iter_mut().for_each(|server| server.linked = false),
+            |status| status.peers.clear(),
+            |status| status.peers.iter_mut().for_each(|peer| peer.linked = false),
+            |status| status.suspended = true,
+            |status| drop(status.clients.pop()),
+            |status| drop(status.links.pop()),
+            |status| status.links[0].kind = PathKind::Relayed,
+        ];
+        for (n, hurt) in broken.into_iter().enumerate() {
+            let mut nodes = good.clone();
+            hurt(nodes.get_mut(if n < 5 { &peer } else { &server }).unwrap());
+            let found = differences(&nodes);
+            assert!(!found.is_empty() && found[0].checker == "convergence", "{n}");
+        }
+        let mut ghost = good.clone();
+        ghost.remove(&id(2));
+        assert!(!differences(&ghost).is_empty(), "an Id that is gone is still in the tables");
+    }
+}

@@ -1,0 +1,81 @@
+//! The second phase: in the healed world everything must come right.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use p2pcore::{
+    Id,
+    node::{Outcome, Status},
+};
+
+use super::World;
+use crate::check::{Breach, convergence};
+
+impl World {
+    /// Runs the healed world until it has converged and one message has gone between each two nodes, or reports what
+    /// is missing after [`Plan::converge_ms`](crate::plan::Plan::converge_ms).
+    pub fn converge(&mut self) {
+        const STEP: Duration = Duration::from_millis(250);
+        /// A message in a world at rest.
+        const SOON: Duration = Duration::from_secs(10);
+        let end = self.now + Duration::from_millis(self.plan.converge_ms);
+        while !self.violations.is_full() && !self.unconverged().is_empty() {
+            if self.now >= end {
+                return self.unconverged().into_iter().for_each(|breach| self.report(breach));
+            }
+            self.run_until(self.now + STEP);
+        }
+        let sent = self.send_around();
+        let end = self.now + SOON;
+        while !self.violations.is_full() {
+            let missing: Vec<_> = sent.iter().filter(|(_, to, number)| !self.is_delivered(*to, *number)).collect();
+            if missing.is_empty() {
+                return;
+            }
+            if self.now >= end {
+                let breach = |(from, to, _): &&(usize, usize, Option<u64>)| {
+                    let what = "a message in the healed world is not delivered in time";
+                    Breach::new("convergence", [self.id_of(*from), self.id_of(*to)], what)
+                };
+                let breaches: Vec<Breach> = missing.iter().map(breach).collect();
+                return breaches.into_iter().for_each(|breach| self.report(breach));
+            }
+            self.run_until(self.now + STEP);
+        }
+    }
+
+    /// What still differs from a world at rest.
+    pub fn unconverged(&mut self) -> Vec<Breach> {
+        let mut breaches = convergence::differences(&self.statuses());
+        let (messages, requests) = (self.ledger.open(), self.requests.open());
+        if messages + requests > 0 {
+            let what = format!("{messages} messages without outcome, {requests} requests without reply");
+            breaches.push(Breach::new("one_outcome", [], what));
+        }
+        for (run, to) in self.ledger.still_blocked() {
+            let nodes = [self.id_of(run.process), to];
+            breaches.push(Breach::new("one_unblocked", nodes, "blocked, and never unblocked"));
+        }
+        if let Some(run) = self.streams.open().first() {
+            let node = self.id_of(run.process);
+            breaches.push(Breach::new("streams_end", [node], "a byte stream neither ends nor is reset"));
+        }
+        breaches
+    }
+
+    /// The tables of all running nodes.
+    pub fn statuses(&self) -> BTreeMap<Id, Status> {
+        let machines = self.processes.iter().filter_map(|process| process.machine.as_ref());
+        machines.map(|machine| (machine.id(), machine.status())).collect()
+    }
+
+    fn send_around(&mut self) -> Vec<(usize, usize, Option<u64>)> {
+        let nodes = 0..self.processes.len();
+        let pairs: Vec<_> = nodes.clone().flat_map(|from| nodes.clone().map(move |to| (from, to))).collect();
+        let pairs = pairs.into_iter().filter(|(from, to)| from != to);
+        pairs.map(|(from, to)| (from, to, self.app_sends(from, &[self.id_of(to)], 100, 0, None))).collect()
+    }
+
+    fn is_delivered(&self, to: usize, number: Option<u64>) -> bool {
+        number.is_some_and(|number| self.ledger.outcome_of(number, self.id_of(to)) == Some(Outcome::Delivered))
+    }
+}
