@@ -160,9 +160,9 @@ impl Guest {
 pub(super) fn unreachable(to: Id, reason: Reason) -> Failure {
     Failure::new(match reason {
         Reason::UnknownId => format!("no server knows {to}: check the Id, and that the node is running"),
-        Reason::Offline => format!("{to} is offline: no server is linked to it"),
-        Reason::Timeout => format!("{to} did not answer in time"),
-        Reason::Refused => format!("{to} refused"),
+        Reason::Offline => format!("node {to} is offline: no server is linked to it"),
+        Reason::Timeout => format!("node {to} did not answer in time"),
+        Reason::Refused => format!("node {to} refused"),
         Reason::Suspended => format!("cannot reach {to}: no server is reachable"),
         other => format!("cannot reach {to}: {other}"),
     })

@@ -40,12 +40,14 @@ const REDRAW: Duration = Duration::from_millis(200);
 
 pub(super) fn run(program: &Program, args: DemoArgs) -> Result<(), Failure> {
     let signals = signals::listen()?;
+    // a terminal that cannot say where its cursor is gets lines
+    let view = if !args.json && io::stdout().is_terminal() { View::new().ok() } else { None };
     let demo = Arc::new(Demo {
         program: program.clone(),
         json: args.json,
+        live: view.is_some(),
         ledger: Mutex::default(),
         shown: Mutex::default(),
-        live: !args.json && io::stdout().is_terminal(),
     });
     let (result, verdict) = program.runtime.run(async {
         let mut world = World::new(program)?;
@@ -58,7 +60,7 @@ pub(super) fn run(program: &Program, args: DemoArgs) -> Result<(), Failure> {
             Ok(())
         };
         let view = async {
-            demo.show().await;
+            demo.show(view).await;
             Ok(())
         };
         let result = or(or(interrupted, limit), or(demo.scenario(&mut world), view)).await;
@@ -175,8 +177,7 @@ impl Demo {
     }
 
     /// Draws the table for ever, if there is one.
-    async fn show(&self) {
-        let mut view = if self.live { View::new().ok() } else { None };
+    async fn show(&self, mut view: Option<View>) {
         while let Some(view) = &mut view {
             let (title, nodes) = {
                 let shown = lock(&self.shown);

@@ -109,13 +109,13 @@ impl Source {
 
 async fn send(guest: Arc<Guest>, to: Id, source: Source) -> Result<Sent, Failure> {
     if to == guest.handle.id() {
-        return Err(Failure::new(format_args!("{to} is this node itself: choose another")));
+        return Err(Failure::new(format_args!("node {to} is this node itself: choose another")));
     }
     guest.connected().await?;
     let transfer = Transfer(crate::keys::random()?);
     let offer = Internal::Offer(Offer { transfer, name: source.name.clone(), bytes: source.bytes });
     let answer = guest.ask(to, &offer, OFFER_TIMEOUT).await.map_err(|error| match error.reason() {
-        Reason::Refused => Failure::new(format_args!("{to} takes no files: run `recv` there")),
+        Reason::Refused => Failure::new(format_args!("node {to} takes no files: run `recv` there")),
         reason => guest::unreachable(to, reason),
     })?;
     check(to, &answer)?;
@@ -254,7 +254,7 @@ async fn aborted(guest: &Guest, to: Id, transfer: Transfer) -> Result<String, Fa
                     && message.from == to
                     && abort.transfer == transfer
                 {
-                    return Err(Failure::new(format_args!("{to} gave up: {}", printable(&abort.why))));
+                    return Err(Failure::new(format_args!("node {to} gave up: {}", printable(&abort.why))));
                 }
             }
         }
@@ -280,8 +280,10 @@ async fn finish(guest: &Guest, to: Id, transfer: Transfer, blake3: &str) -> Resu
 fn check(to: Id, answer: &[u8]) -> Result<(), Failure> {
     match Verdict::decode(answer) {
         Some(Verdict::Yes) => Ok(()),
-        Some(Verdict::No(why)) => Err(Failure::new(format_args!("{to} did not take the file: {}", printable(&why)))),
-        None => Err(Failure::new(format_args!("{to} does not speak this version of the file transfer"))),
+        Some(Verdict::No(why)) => {
+            Err(Failure::new(format_args!("node {to} did not take the file: {}", printable(&why))))
+        }
+        None => Err(Failure::new(format_args!("node {to} does not speak this version of the file transfer"))),
     }
 }
 
