@@ -86,12 +86,12 @@ impl World {
         }
         self.take_inbox(number);
         let habit = self.processes[number].choices.below(4);
-        if habit % 2 == 0 {
+        if habit < 2 {
             self.timeout(number);
         }
-        let whole = habit != 3;
-        self.drain(number, whole, true);
-        if whole {
+        let transmits = habit != 3;
+        self.drain(number, transmits, true);
+        if transmits {
             self.set_alarm(number);
         } else {
             self.drain_soon(number);

@@ -43,7 +43,7 @@ impl World {
                 }
             }
             LoadKind::ToNobody => {
-                let nobody = identity(self.plan.seed, draws[0] % 2 == 0, NOBODYS_KEY).id();
+                let nobody = identity(self.plan.seed, draws[0].is_multiple_of(2), NOBODYS_KEY).id();
                 self.app_sends(from, &[nobody], below(draws[1], 1_000), 0, None);
             }
             LoadKind::Requests { max_len, timeout_ms } => {
