@@ -137,8 +137,8 @@ enum Stopping {
     Stopped,
 }
 
-/// How long goodbyes may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long goodbyes may take: a link repeats its own within this time.
+const GOODBYE: Duration = Duration::from_millis(350);
 
 impl Node {
     /// Makes a node.

@@ -121,6 +121,9 @@ impl Node {
         if self.remotes.get(&id).is_none_or(|remote| remote.current != Some(token)) {
             return;
         }
+        if lane >= self.config.lanes {
+            return self.violation(now, token);
+        }
         self.conversation(now, id);
         self.remote(id).unread.insert(lane);
         self.read_on(now, id);

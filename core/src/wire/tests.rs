@@ -78,7 +78,8 @@ fn messages() -> Vec<(&'static str, Control)> {
 
 #[test]
 fn bytes_are_those_of_the_golden_vectors() {
-    let lines = messages().into_iter().map(|(name, message)| format!("{name}: {}\n", crate::id::hex(&message.encode())));
+    let lines =
+        messages().into_iter().map(|(name, message)| format!("{name}: {}\n", crate::id::hex(&message.encode())));
     assert_eq!(lines.collect::<String>(), include_str!("golden.txt"));
 }
 
