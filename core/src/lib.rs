@@ -1,4 +1,80 @@
 //! Send a message to an Id, wherever it is: the pure state machine of p2pcore.
+//!
+//! A [`Node`] is a server or a peer. It has no sockets, clocks, threads or randomness of its own: datagrams, the time and
+//! what became of the disk go in; datagrams, one deadline, events and orders to the disk come out. Same inputs, same
+//! outputs, bit for bit, so that a simulator runs the very same code as a production machine.
+//!
+//! ```text
+//!  socket ── Input::Datagram ──┐                        ┌── poll_transmit ── socket
+//!  timer  ── Input::Timeout  ──┤   ┌────────────────┐   ├── deadline      ── timer
+//!  disk   ── Input::Persisted ─┼──▶│      Node      │──▶┼── poll: Persist ── disk
+//!  application: send, request ─┘   └────────────────┘   └── poll: Event   ── application
+//!
+//!  node ─ server, peer ─ table C A E          one link per remote Id, a set of paths under each:
+//!    └─ link (QUIC, Noise) ─ path ─ relay      direct > punched > relayed, changed without QUIC noticing
+//!    └─ message: lanes, sessions, receipts
+//! ```
+//!
+//! # The drive loop
+//!
+//! Several inputs in a row are legal at any time; nothing must be drained in between. While any output is queued,
+//! [`Node::deadline`] is due at once. A driver whose socket is full waits for writability, not for that deadline.
+//!
+//! ```no_run
+//! use std::{io, net::UdpSocket, time::Instant};
+//! use bytes::BytesMut;
+//! use p2pcore::{Event, Input, Node, Output, node::{Datagram, SocketId}};
+//!
+//! fn drive(mut node: Node, socket: UdpSocket) -> io::Result<()> {
+//!     let (mut inbox, mut outbox) = (vec![0; 65_536], Vec::new());
+//!     loop {
+//!         while let Some(output) = node.poll() {
+//!             match output {
+//!                 // the whole durable state: write it to a file of its own, rename that, then say so
+//!                 Output::Persist(persist) => node.handle(Instant::now(), Input::Persisted(persist.id)),
+//!                 Output::Event(Event::Message { from, data, receipt, .. }) => {
+//!                     println!("{from} says {data:?}");
+//!                     // now the application has it: the sender gets its receipt
+//!                     node.handed(Instant::now(), receipt);
+//!                 }
+//!                 Output::Event(Event::Stopped) => return Ok(()),
+//!                 Output::Event(event) => println!("{event:?}"),
+//!             }
+//!         }
+//!         while let Some(transmit) = node.poll_transmit(Instant::now(), &mut outbox) {
+//!             for datagram in outbox.chunks(transmit.segment_size.unwrap_or(transmit.size)) {
+//!                 socket.send_to(datagram, transmit.destination)?;
+//!             }
+//!             outbox.clear();
+//!         }
+//!         let wait = node.deadline().map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
+//!         socket.set_read_timeout(wait.map(|wait| wait.max(std::time::Duration::from_millis(1))))?;
+//!         match socket.recv_from(&mut inbox) {
+//!             Ok((len, remote)) => node.handle(Instant::now(), Input::Datagram(Datagram {
+//!                 socket: SocketId(0),
+//!                 remote,
+//!                 local_ip: None,
+//!                 ecn: 0,
+//!                 data: BytesMut::from(&inbox[..len]),
+//!                 segment_size: len,
+//!             })),
+//!             Err(_) => node.handle(Instant::now(), Input::Timeout),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! What each call can make non-empty: [`Node::handle`] and every command may queue datagrams, events and orders. Events about messages come once each ([`Outcome`](node::Outcome)).
+//!
+//! # What is promised
+//!
+//! | call | contract |
+//! |---|---|
+//! | [`Node::send`] | one outcome per destination: delivered (handed to the receiving application), failed, or expired; ordered per sender, receiver and lane; never handed over twice |
+//! | [`Node::request`] | a reply, or the reason why there is none |
+//! | [`Node::datagram`] | best effort, one packet |
+//! | [`Node::open_stream`] | a byte stream both ways that ends with the link |
+//! | [`Node::status`] | the tables, at any time |
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 

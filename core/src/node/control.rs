@@ -8,7 +8,7 @@ use crate::{
     link::LinkToken,
     server::Lost,
     table::{Refused, ServerRow},
-    wire::{CloseCode, Control},
+    wire::Control,
 };
 
 impl Node {
@@ -23,7 +23,6 @@ impl Node {
                     self.broken(now, token, violation);
                 }
             }
-            Control::Goodbye => self.close(now, token, CloseCode::Goodbye),
             Control::Duplicate(addresses) => {
                 let own = self.id();
                 self.event(Event::DuplicateIdentity { id: own, addresses: addresses.into_vec() });
@@ -50,7 +49,7 @@ impl Node {
             },
             (RoleState::Peer(_), Control::LinksLost) => {
                 self.reports.lost(&id);
-                self.report_links(now);
+                self.send_reports(now);
             }
             _ => self.violation(now, token),
         }

@@ -186,7 +186,7 @@ impl Node {
         if self.stopping.is_some() {
             return;
         }
-        let needed = self.linked_servers().next().is_none();
+        let needed = self.linked_servers.is_empty();
         let Some(introducer) = self.introducers.get_mut(index) else { return };
         if introducer.is_self || introducer.dialling.is_some() {
             return;
@@ -239,7 +239,7 @@ impl Node {
     }
 
     pub(super) fn no_server_due(&mut self) {
-        if self.linked_servers().next().is_some() {
+        if !self.linked_servers.is_empty() {
             return;
         }
         let introducers = self.introducers.iter().filter(|i| !i.is_self).map(|i| i.address);

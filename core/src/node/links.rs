@@ -191,8 +191,7 @@ impl Links {
 
     /// Inbound links whose handshake is not done.
     pub(super) fn inbound_handshakes(&self) -> usize {
-        let unfinished = |entry: &&Entry| entry.is_inbound() && entry.phase == Phase::Handshake;
-        self.by_first_id.values().filter_map(|token| self.entries.get(token)).filter(unfinished).count()
+        self.by_first_id.len()
     }
 
     fn handshake_done(&mut self, token: LinkToken) {
@@ -439,6 +438,7 @@ impl Node {
         }
         remote.last_nonce = Some(nonce);
         remote.attempt = 0;
+        remote.idle_since = None;
         remote.name = hello.name.clone();
         if remote.challenger.is_some_and(|challenger| challenger.link == token) {
             remote.challenger = None;
@@ -573,9 +573,6 @@ impl Node {
     pub(super) fn say_goodbye(&mut self, now: Instant) {
         let tokens: Vec<LinkToken> = self.links.iter().map(|(token, _)| *token).collect();
         for token in tokens {
-            if self.links.get(token).is_some_and(|entry| entry.phase == Phase::Admitted) {
-                self.tell_link(now, token, &Control::Goodbye);
-            }
             self.close(now, token, CloseCode::Goodbye);
         }
     }

@@ -22,7 +22,7 @@ const REPLY: u64 = u64::MAX;
 /// What a receipt is for.
 #[derive(Clone, Copy, Debug)]
 enum Handed {
-    Remote { from: Id, lane: u8, seq: u64 },
+    Remote { from: Id, conversation: u64, lane: u8, seq: u64 },
     Own { send: SendId },
 }
 
@@ -139,10 +139,9 @@ impl Node {
     pub fn handed(&mut self, now: Instant, receipt: Receipt) {
         self.now = now;
         match self.messages.receipts.remove(&receipt) {
-            Some(Handed::Remote { from, lane, seq }) => {
-                let Some(conversation) = self.remotes.get_mut(&from).and_then(|r| r.conversation.as_mut()) else {
-                    return;
-                };
+            Some(Handed::Remote { from, conversation, lane, seq }) => {
+                let remote = self.remotes.get_mut(&from).filter(|r| r.conversation_number == conversation);
+                let Some(conversation) = remote.and_then(|remote| remote.conversation.as_mut()) else { return };
                 conversation.handed(now, lane, seq);
                 self.unwritten.insert(from);
                 self.read_on(now, from);
@@ -276,9 +275,10 @@ impl Node {
     }
 
     fn on_arrived(&mut self, now: Instant, from: Id, lane: u8, seq: u64, kind: Kind, data: Bytes) {
-        let name = self.remotes.get(&from).map(|remote| remote.name.clone()).unwrap_or_default();
+        let remote = self.remotes.get(&from);
+        let (name, conversation) = remote.map(|r| (r.name.clone(), r.conversation_number)).unwrap_or_default();
         let receipt = Receipt(self.messages.number());
-        self.messages.receipts.insert(receipt, Handed::Remote { from, lane, seq });
+        self.messages.receipts.insert(receipt, Handed::Remote { from, conversation, lane, seq });
         match kind {
             Kind::Message => self.event(Event::Message { from, name, lane, data, receipt }),
             Kind::Request { rid } => {

@@ -65,6 +65,7 @@ pub struct Node {
     first_packets: inbound::FirstPackets,
     links: Links,
     remotes: BTreeMap<Id, Remote>,
+    linked_servers: BTreeSet<Id>,
     role: RoleState,
     /// How this node uses other servers as relays: keys and own slot.
     relays: BTreeMap<Id, Relay>,
@@ -74,6 +75,8 @@ pub struct Node {
     /// From where a server's relayed packets may come: routes on which that server has proven itself.
     relay_sources: BTreeMap<Route, Id>,
     messages: Messages,
+    /// Conversations begun so far.
+    conversations: u64,
     streams: StreamTable,
     reports: LinkReports,
     /// Whether the application was told that this node is suspended.
@@ -189,12 +192,14 @@ impl Node {
             first_packets: inbound::FirstPackets::default(),
             links: Links::new(rng.fork("links", 0)),
             remotes: BTreeMap::new(),
+            linked_servers: BTreeSet::new(),
             role,
             relays: BTreeMap::new(),
             forwarder: Forwarder::new(config.slot_rest, config.max_peers),
             slots: BTreeMap::new(),
             relay_sources: BTreeMap::new(),
             messages: Messages::new(&config),
+            conversations: 0,
             streams: StreamTable::default(),
             reports: LinkReports::new(start.incarnation, config.max_links, config.directory_log),
             suspended_told: false,
@@ -357,13 +362,9 @@ impl Node {
         self.remotes.get(id).is_some_and(|remote| remote.current.is_some())
     }
 
-    fn linked_servers(&self) -> impl Iterator<Item = &Id> {
-        self.remotes.iter().filter(|(id, remote)| id.is_server() && remote.current.is_some()).map(|(id, _)| id)
-    }
-
     /// A peer without a link to any server. Servers are never suspended.
     fn is_suspended(&self) -> bool {
-        !self.id().is_server() && self.linked_servers().next().is_none()
+        !self.id().is_server() && self.linked_servers.is_empty()
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Remote {
     pub(super) attempt: u32,
     pub(super) refusal: Option<CloseCode>,
     pub(super) conversation: Option<Conversation>,
+    /// Tells the messages of one conversation from those of the next.
+    pub(super) conversation_number: u64,
     /// When the last link ended.
     pub(super) idle_since: Option<Instant>,
     /// Pieces that the link had no room for, by lane.
@@ -56,10 +58,13 @@ impl Node {
 
     /// The conversation with `id`, begun if there is none.
     pub(super) fn conversation(&mut self, now: Instant, id: Id) -> &mut Conversation {
-        let (config, rng) = (&self.config, &mut self.rng);
+        let (config, rng, count) = (&self.config, &mut self.rng, &mut self.conversations);
         let remote = self.remotes.entry(id).or_default();
         let linked = remote.current.is_some();
+        let number = &mut remote.conversation_number;
         remote.conversation.get_or_insert_with(|| {
+            *count = count.wrapping_add(1);
+            *number = *count;
             let mut conversation = Conversation::new(config, rng.bytes());
             if linked {
                 conversation.attach(now);
@@ -158,27 +163,35 @@ impl Node {
         self.violation(now, token);
     }
 
-    /// Forgets the delivery state of the longest idle remotes without a link, past `Config::max_sessions`.
-    pub(super) fn forget_sessions(&mut self, now: Instant) {
-        let idle = |remote: &Remote| remote.current.is_none() && remote.conversation.is_some();
-        let count = self.remotes.values().filter(|remote| idle(remote)).count();
-        if count <= self.config.max_sessions {
+    /// Past `Config::max_sessions` remotes without a link the longest idle eighth is forgotten, delivery state and all.
+    pub(super) fn forget_remotes(&mut self, now: Instant) {
+        let max = self.config.max_sessions;
+        if self.remotes.len() <= max {
             return;
         }
-        let oldest = self
+        let idle = |id: &Id, remote: &Remote| {
+            remote.current.or(remote.dialling).is_none()
+                && remote.challenger.is_none()
+                && !self.saved.servers.contains_key(id)
+        };
+        let mut by_age: Vec<(Option<Instant>, Id)> = self
             .remotes
             .iter()
-            .filter(|(_, remote)| idle(remote))
-            .min_by_key(|(_, remote)| remote.idle_since)
-            .map(|(id, _)| *id);
-        let Some(id) = oldest else { return };
-        if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
-            conversation.fail_all(crate::Reason::UnknownOutcome);
+            .filter(|(id, remote)| idle(id, remote))
+            .map(|(id, remote)| (remote.idle_since, *id))
+            .collect();
+        if by_age.len() <= max {
+            return;
         }
-        self.conversation_events(now, id);
-        self.timers.set(Timer::Conversation(id), None);
-        if let Some(remote) = self.remotes.get_mut(&id) {
-            remote.conversation = None;
+        by_age.sort_unstable();
+        for (_, id) in by_age.into_iter().take(max / 8 + 1) {
+            if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
+                conversation.fail_all(crate::Reason::UnknownOutcome);
+            }
+            self.conversation_events(now, id);
+            self.timers.set(Timer::Conversation(id), None);
+            self.timers.set(Timer::Dial(id), None);
+            self.remotes.remove(&id);
         }
     }
 }

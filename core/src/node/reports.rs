@@ -40,37 +40,35 @@ impl LinkReports {
 }
 
 impl Node {
-    /// Tells each server what changed of the own links since it was last told.
-    pub(super) fn report_links(&mut self, now: Instant) {
-        let RoleState::Peer(tables) = &self.role else { return };
-        let mut links: BTreeMap<Id, LinkKind> = BTreeMap::new();
-        for (id, remote) in &self.remotes {
-            let link = remote.current.and_then(|token| self.links.get(token));
-            if let Some(kind) = link.and_then(|entry| entry.link.kind()) {
-                links.insert(*id, kind.into());
+    /// The own link to `id` came, changed or went.
+    pub(super) fn report_link(&mut self, now: Instant, id: Id) {
+        let link = self.remotes.get(&id).and_then(|remote| self.links.get(remote.current?));
+        match link.and_then(|entry| entry.link.kind()) {
+            Some(kind) => {
+                // as many rows fit as links
+                let _ = self.reports.table.set(id, kind.into());
+            }
+            None => {
+                self.reports.table.remove(&id);
             }
         }
-        let table = &mut self.reports.table;
-        let gone: Vec<Id> = table.rows().keys().filter(|id| !links.contains_key(id)).copied().collect();
-        for id in gone {
-            table.remove(&id);
-        }
-        for (id, kind) in links {
-            // as many rows fit as links
-            let _ = table.set(id, kind);
-        }
-        let version = table.version();
+        self.send_reports(now);
+    }
+
+    /// Tells each server what changed of the own links since it was last told.
+    pub(super) fn send_reports(&mut self, now: Instant) {
+        let RoleState::Peer(tables) = &self.role else { return };
+        let LinkReports { table, told } = &mut self.reports;
         let mut messages = Vec::new();
-        for server in self.remotes.iter().filter(|(id, r)| id.is_server() && r.current.is_some()).map(|(id, _)| *id) {
-            let told = self.reports.told.entry(server).or_default();
-            if told.version == Some(version) {
+        for server in &self.linked_servers {
+            let told = told.entry(*server).or_default();
+            if told.version == Some(table.version()) {
                 continue;
             }
-            let directory = tables.directory(&server).filter(|_| !told.by_id);
-            let update = self.reports.table.update_since(told.version);
-            messages
-                .extend(LinkReport::parts(update, directory).into_iter().map(|part| (server, Control::Links(part))));
-            *told = Told { version: Some(version), by_id: false };
+            let directory = tables.directory(server).filter(|_| !told.by_id);
+            let parts = LinkReport::parts(table.update_since(told.version), directory);
+            messages.extend(parts.into_iter().map(|part| (*server, Control::Links(part))));
+            *told = Told { version: Some(table.version()), by_id: false };
         }
         for (server, message) in messages {
             self.tell(now, server, &message);

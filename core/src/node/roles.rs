@@ -69,6 +69,7 @@ impl Node {
     pub(super) fn on_linked(&mut self, now: Instant, token: LinkToken, id: Id, hello: &Hello) {
         let was_suspended = self.suspended_told;
         if id.is_server() {
+            self.linked_servers.insert(id);
             self.use_as_relay(token, id);
             self.event(Event::ServerUp { id, name: hello.name.clone() });
             if was_suspended {
@@ -88,11 +89,11 @@ impl Node {
             RoleState::Peer(tables) if id.is_server() => {
                 tables.server_linked(id);
                 self.reports.forget(&id);
-                self.report_links(now);
+                self.report_link(now, id);
             }
-            RoleState::Peer(_) => self.report_links(now),
+            RoleState::Peer(_) => self.report_link(now, id),
         }
-        self.forget_sessions(now);
+        self.forget_remotes(now);
     }
 
     /// The keys to send through that server, once its slot for this node is known.
@@ -193,6 +194,7 @@ impl Node {
     /// The current link of `id` is gone.
     pub(super) fn on_unlinked(&mut self, now: Instant, id: Id) {
         self.relays.remove(&id);
+        self.linked_servers.remove(&id);
         self.relay_sources.retain(|_, server| *server != id);
         let name = self.remotes.get(&id).map(|remote| remote.name.clone()).unwrap_or_default();
         if id.is_server() {
@@ -224,7 +226,7 @@ impl Node {
                         self.event(Event::Suspended);
                     }
                 }
-                self.report_links(now);
+                self.report_link(now, id);
             }
         }
         if own_network_changed {
@@ -324,7 +326,7 @@ impl Node {
             RoleState::Peer(tables) => {
                 let online: Vec<Id> = tables.online().keys().copied().collect();
                 let message = Control::Network(self.network.info().clone());
-                let servers: Vec<Id> = self.linked_servers().copied().collect();
+                let servers: Vec<Id> = self.linked_servers.iter().copied().collect();
                 for server in servers {
                     self.tell(now, server, &message);
                 }
@@ -358,7 +360,7 @@ impl Node {
             self.event(Event::Path { id, kind, via: route.via() });
             let now = self.now;
             self.tell_seen(now, id);
-            self.report_links(now);
+            self.report_link(now, id);
         }
     }
 

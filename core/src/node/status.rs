@@ -39,7 +39,7 @@ impl Node {
             RoleState::Peer(tables) => rows
                 .extend(tables.servers().into_iter().map(|(id, row)| (id, (row.name.clone(), row.addresses.to_vec())))),
         }
-        for id in self.linked_servers() {
+        for id in &self.linked_servers {
             rows.entry(*id).or_insert_with(|| {
                 let name = self.remotes.get(id).map(|remote| remote.name.clone()).unwrap_or_default();
                 (name, self.route_of(id).and_then(|route| route.address()).into_iter().collect())

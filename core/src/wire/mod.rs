@@ -45,8 +45,6 @@ pub enum Control {
     Session(SessionMessage),
     /// Two holders of one key were seen: at most two addresses.
     Duplicate(Bounded<SocketAddr, 2>),
-    /// The sender is leaving for good.
-    Goodbye,
 }
 
 /// Who the sender is, beyond the key that the handshake has proven.
