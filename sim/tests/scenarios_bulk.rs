@@ -95,6 +95,7 @@ fn a_hundred_thousand_small_messages_arrive_once_each_and_in_order() {
             sent += 1;
         }
         world.run_for(Duration::from_millis(5));
+        assert!(world.now() < secs(120), "only {sent} messages were accepted");
     }
     world.expect("all outcomes", secs(60), |world| world.open_messages() == 0);
     assert_eq!((world.counts().sent, world.counts().delivered), (sent, sent));

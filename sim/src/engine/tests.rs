@@ -129,6 +129,14 @@ fn pair() -> World {
 }
 
 #[test]
+fn nothing_has_converged_before_everybody_was_there() {
+    let late = Duration::from_secs(3);
+    let mut world = Scenario::new(9).server("s1").peer("p1").starting_at(late).start_with(toys(Bug::None));
+    assert!(!world.converged());
+    assert!(world.expect("convergence", late * 2, |world| world.converged()) >= late);
+}
+
+#[test]
 fn a_partition_has_a_direction_and_an_end() {
     let mut world = pair();
     let begun = world.cut_one_way("p2", "p1");

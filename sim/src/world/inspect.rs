@@ -65,9 +65,10 @@ impl World {
         self.status(name).is_some_and(|status| status.suspended)
     }
 
-    /// Whether all running nodes are linked and every table is the truth.
+    /// Whether every node has been started, all running ones are linked, and every table is the truth.
     pub fn converged(&self) -> bool {
-        crate::check::convergence::differences(&self.statuses()).is_empty()
+        self.processes.iter().all(|process| process.was_started())
+            && crate::check::convergence::differences(&self.statuses()).is_empty()
     }
 
     /// What a node told its application, apart from messages and outcomes; over all its runs.

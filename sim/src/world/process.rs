@@ -112,6 +112,10 @@ impl Process {
         self.machine.is_some().then_some(Run { process: self.number, run: self.runs })
     }
 
+    pub(super) fn was_started(&self) -> bool {
+        self.runs > 0
+    }
+
     /// A node that is about to go, stands still or did so a moment ago keeps no time.
     pub(super) fn is_excused(&self, now: Duration) -> bool {
         self.stopping || self.stood_still(now)
