@@ -55,15 +55,9 @@ pub fn a_peer_returns_from_its_state_without_an_introducer(make: MakeRuntime<'_>
     let mut options = world.peer(2, &server);
     options.state = Some(world.path("peer"));
     let peer = world.start(options.clone());
-    let events = peer.events();
-    world.run("the first run", async {
-        event(&events, |event| matches!(event, Event::ServerUp { .. })).await;
-        // the table follows the link
-        while peer.status().await.expect("running").servers.iter().all(|server| server.addresses.is_empty()) {
-            world.pause(20).await;
-        }
-        peer.stop().await;
-    });
+    // whoever has a server's directory has had the table of servers before
+    world.acquainted(&peer, &world.start(world.peer(3, &server)));
+    world.run("the end of the first run", peer.stop());
     options.join.clear();
     let peer = world.start(options);
     let events = peer.events();
