@@ -147,7 +147,7 @@ impl Node {
             return None;
         }
         let (token, seed) = self.links.fresh();
-        let first_id = noise::first_id(&self.env.handshake.network_key(), self.rng.bytes(), expected);
+        let first_id = noise::first_id(self.env.handshake.network_key(), self.rng.bytes(), expected);
         let relayed = routes.iter().map(|(route, _)| *route).filter(|route| route.via().is_some()).collect();
         let link = Link::dial(&self.env, now, token, seed, expected, first_id, routes);
         let dial = self.links.next_dial();

@@ -477,7 +477,9 @@ impl Node {
         tracing::debug!(?remote, ?reason, ?phase, "link lost");
         self.count("links lost");
         if let (Some(id), LostReason::Closed { code, .. }) = (remote, &reason) {
-            CloseCode::from_code(u64::from(*code)).map(|code| self.explain_close(id, code));
+            if let Some(code) = CloseCode::from_code(u64::from(*code)) {
+                self.explain_close(id, code);
+            }
         }
         match (
             phase,

@@ -329,6 +329,7 @@ impl Node {
         }
         self.now = now;
         self.stopping = Some(Stopping::SayingGoodbye);
+        self.timers.set(Timer::NoServer, None);
         self.timers.set(Timer::Stop, Some(now + GOODBYE));
         self.say_goodbye(now);
         self.settle(now);

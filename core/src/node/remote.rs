@@ -82,7 +82,7 @@ impl Node {
         {
             self.dirty.insert(token);
             while let Some(message) = conversation.poll_control() {
-                if entry.link.send_control(&Control::Session(message).encode()).is_err() {
+                if entry.link.send_control(Control::Session(message).encode()).is_err() {
                     break;
                 }
             }
