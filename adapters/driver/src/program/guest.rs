@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,6 +18,7 @@ use p2pcore::{
     Event, Id, Reason, Role,
     node::{PathKind, SendOptions},
 };
+use serde::Serialize;
 use tempfile::TempDir;
 
 use super::{
@@ -22,13 +26,12 @@ use super::{
     cli::GuestArgs,
     failure::Failure,
     internal::Internal,
-    json::{self, EventLine},
-    node, signals,
+    node,
+    session::{self, Hooks, Session, Setup},
+    signals,
 };
-use crate::{Events, NodeHandle, RequestError};
+use crate::{Delivery, NodeHandle, RequestError};
 
-/// How long the goodbye may take.
-const STOP: Duration = Duration::from_millis(1_600);
 /// How long to look for a server before that is an error; a node says so itself after a few seconds.
 const FIRST_SERVER: Duration = Duration::from_secs(15);
 /// How long an Id may be in no directory after the first server is there.
@@ -40,22 +43,45 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Guest {
     pub(super) handle: NodeHandle,
     pub(super) program: Program,
-    pub(super) json: bool,
+    session: Arc<Session>,
+    /// What other programs' guests say to this one; who reads nothing of it has to close it.
+    pub(super) inbox: Receiver<Delivery>,
     news: Arc<News>,
     /// A message at the first server, or why there will be none.
     first_server: Receiver<Result<(), Failure>>,
 }
 
-#[derive(Default)]
 struct News {
     paths: Mutex<BTreeMap<Id, (PathKind, Option<Id>)>>,
+    first_server: Sender<Result<(), Failure>>,
+    /// Whether the command ends with the first warning, which then is its one line.
+    connecting: AtomicBool,
 }
 
-/// Starts a peer, runs `task` with it until it ends or a signal comes, which makes `interrupted`, and says goodbye.
+impl News {
+    /// Whether the event is to be announced.
+    fn note(&self, event: &Event) -> bool {
+        match event {
+            Event::ServerUp { .. } => drop(self.first_server.try_send(Ok(()))),
+            Event::Warning(warning) => {
+                let _ = self.first_server.try_send(Err(Failure::new(warning)));
+                return !self.connecting.load(Ordering::Relaxed);
+            }
+            Event::Path { id, kind, via } => {
+                self.paths.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, (*kind, *via));
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+/// Starts a peer, runs `task` with it until it ends or is told to by `quit` or a signal, which make `interrupted`, and
+/// says goodbye.
 pub(super) fn run<T, F>(
     program: &Program,
     args: &GuestArgs,
-    interrupted: Result<T, Failure>,
+    interrupted: impl FnOnce() -> Result<T, Failure>,
     task: impl FnOnce(Arc<Guest>) -> F,
 ) -> Result<T, Failure>
 where
@@ -63,18 +89,17 @@ where
 {
     let signals = signals::listen()?;
     let (state, _temporary) = state(args)?;
-    let mut options = node::options(Role::Peer, &args.node, &state)?;
-    options.state = Some(state);
-    let handle = node::start(program, options)?;
-    let guest = Arc::new(Guest::new(program, handle, args.node.json));
-    program.runtime.run(async {
-        let interrupted = async {
-            let _ = signals.recv().await;
-            interrupted
-        };
-        let result = or(interrupted, task(guest.clone())).await;
-        guest.within(STOP, guest.handle.stop()).await;
-        result
+    let options = node::options(Role::Peer, &args.node, &state)?;
+    let (first_sender, first_server) = async_channel::bounded(1);
+    let (inbox_sender, inbox) = async_channel::bounded(1);
+    let news =
+        Arc::new(News { paths: Mutex::default(), first_server: first_sender, connecting: AtomicBool::new(false) });
+    let watching = news.clone();
+    let hooks = Hooks { inbox: inbox_sender, events: Box::new(move |event| watching.note(event)) };
+    let setup = Setup { options, state: &state, json: args.node.json, guest: Some(hooks) };
+    session::run_task(program, &signals, setup, interrupted, |session| {
+        let (handle, program) = (session.handle.clone(), session.program.clone());
+        task(Arc::new(Guest { handle, program, session, inbox, news, first_server }))
     })
 }
 
@@ -88,15 +113,6 @@ fn state(args: &GuestArgs) -> Result<(PathBuf, Option<TempDir>), Failure> {
 }
 
 impl Guest {
-    fn new(program: &Program, handle: NodeHandle, json: bool) -> Self {
-        let (sender, first_server) = async_channel::bounded(1);
-        let news = Arc::new(News::default());
-        let name = program.name;
-        print_event(name, json, &node::ready_line(&handle));
-        program.runtime.spawn(Box::pin(follow(handle.events(), news.clone(), sender, name, json)));
-        Self { handle, program: program.clone(), json, news, first_server }
-    }
-
     /// Waits for the first server.
     pub(super) async fn connected(&self) -> Result<(), Failure> {
         let first =
@@ -105,7 +121,20 @@ impl Guest {
             self.sleep(FIRST_SERVER).await;
             Err(Failure::new("no server answered: the network key or the address may be wrong"))
         };
-        or(first, end).await
+        self.news.connecting.store(true, Ordering::Relaxed);
+        let connected = or(first, end).await;
+        self.news.connecting.store(false, Ordering::Relaxed);
+        connected
+    }
+
+    /// One line on standard output, and to the connections.
+    pub(super) async fn say(&self, event: &impl Serialize, text: impl FnOnce() -> String) {
+        self.session.say(event, text).await;
+    }
+
+    /// What humans are told at the start.
+    pub(super) async fn greet(&self, text: String) {
+        self.session.greet(text).await;
     }
 
     /// Asks, and asks again for as long as a fresh node may not know the Id yet.
@@ -131,7 +160,7 @@ impl Guest {
                 outcomes.all().await;
             }
         };
-        self.within(Duration::from_secs(2), sent).await;
+        self.session.within(Duration::from_secs(2), sent).await;
     }
 
     /// The way to `id` now, or the last one there was.
@@ -149,11 +178,6 @@ impl Guest {
     pub(super) async fn sleep(&self, time: Duration) {
         self.program.runtime.sleep_until(Instant::now() + time).await;
     }
-
-    /// Gives `task` up after `time`.
-    pub(super) async fn within(&self, time: Duration, task: impl Future<Output = ()>) {
-        or(task, self.sleep(time)).await;
-    }
 }
 
 /// One clear line for a request that failed.
@@ -166,38 +190,6 @@ pub(super) fn unreachable(to: Id, reason: Reason) -> Failure {
         Reason::Suspended => format!("cannot reach {to}: no server is reachable"),
         other => format!("cannot reach {to}: {other}"),
     })
-}
-
-async fn follow(
-    events: Events,
-    news: Arc<News>,
-    first_server: Sender<Result<(), Failure>>,
-    name: &'static str,
-    json: bool,
-) {
-    while let Some(event) = events.next().await {
-        match &event {
-            Event::ServerUp { .. } => drop(first_server.try_send(Ok(()))),
-            Event::Warning(warning) => drop(first_server.try_send(Err(Failure::new(warning)))),
-            Event::Path { id, kind, via } => {
-                news.paths.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, (*kind, *via));
-            }
-            _ => {}
-        }
-        if let Some(line) = node::event_line(&event)
-            && json
-        {
-            print_event(name, json, &line);
-        }
-    }
-}
-
-fn print_event(name: &str, json: bool, event: &EventLine<'_>) {
-    if json {
-        print(&json::line(event));
-    } else if let EventLine::Error { .. } = event {
-        eprintln!("{name}: {event}");
-    }
 }
 
 /// To standard output; a reader that is gone wants nothing more.

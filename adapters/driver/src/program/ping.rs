@@ -1,7 +1,10 @@
 //! `ping`: the round trip to the program of another node, and the kind of path.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,7 +17,6 @@ use super::{
     failure::Failure,
     guest::{self, Guest},
     internal::Internal,
-    json,
 };
 
 /// How long an answer may take.
@@ -23,7 +25,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) fn run(program: &Program, args: &PingArgs) -> Result<(), Failure> {
-    guest::run(program, &args.guest, Err(Failure::new("interrupted")), |guest| ping(guest, args.id, args.count))
+    let answered = AtomicBool::new(false);
+    let interrupted = || match answered.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => Err(Failure::new("interrupted")),
+    };
+    guest::run(program, &args.guest, interrupted, |guest| ping(guest, args.id, args.count, &answered))
 }
 
 /// A line for each question.
@@ -38,7 +45,20 @@ struct Pong {
     reason: Option<&'static str>,
 }
 
-async fn ping(guest: Arc<Guest>, id: Id, count: u32) -> Result<(), Failure> {
+impl Pong {
+    fn text(&self, rtt: Duration) -> String {
+        let Self { id, seq, .. } = self;
+        if let Some(reason) = self.reason {
+            return format!("{id}: seq={seq} no answer: {reason}\n");
+        }
+        let via = self.via.map(|via| format!(" via {via}")).unwrap_or_default();
+        let kind = self.kind.unwrap_or("unknown");
+        format!("{id}: seq={seq} time={:.2} ms path={kind}{via}\n", rtt.as_secs_f64() * 1e3)
+    }
+}
+
+async fn ping(guest: Arc<Guest>, id: Id, count: u32, answered: &AtomicBool) -> Result<(), Failure> {
+    guest.inbox.close();
     guest.connected().await?;
     let mut last = Err(guest::unreachable(id, p2pcore::Reason::Timeout));
     for seq in 1..=count {
@@ -56,19 +76,14 @@ async fn ping(guest: Arc<Guest>, id: Id, count: u32) -> Result<(), Failure> {
         let (kind, via) = guest.path(id).await;
         let kind = kind.map(|kind| kind.as_str());
         let reason = answer.as_ref().err().map(|error| error.reason());
-        if guest.json {
-            let rtt_ms = answer.is_ok().then(|| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX));
-            let reason = reason.map(|reason| reason.as_str());
-            guest::print(&json::line(&Pong { event: "pong", id, seq, rtt_ms, kind, via, reason }));
-        } else if let Some(reason) = reason {
-            guest::print(&format!("{id}: seq={seq} no answer: {reason}\n"));
-        } else {
-            let ms = rtt.as_secs_f64() * 1e3;
-            let via = via.map(|via| format!(" via {via}")).unwrap_or_default();
-            guest::print(&format!("{id}: seq={seq} time={ms:.2} ms path={}{via}\n", kind.unwrap_or("unknown")));
-        }
+        let rtt_ms = answer.is_ok().then(|| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX));
+        let pong = Pong { event: "pong", id, seq, rtt_ms, kind, via, reason: reason.map(|reason| reason.as_str()) };
+        guest.say(&pong, || pong.text(rtt)).await;
         match reason {
-            None => last = Ok(()),
+            None => {
+                answered.store(true, Ordering::Relaxed);
+                last = Ok(());
+            }
             Some(reason) if last.is_err() => last = Err(guest::unreachable(id, reason)),
             Some(_) => {}
         }

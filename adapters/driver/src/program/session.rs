@@ -1,4 +1,4 @@
-//! `server` and `peer`: a node that runs until it is stopped, driven by lines.
+//! A running node, driven by lines: `server` and `peer` until they are stopped, the guests until their one command is done.
 
 mod commands;
 
@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
 use futures_lite::future::or;
 use p2pcore::{Event, Id};
+use serde::Serialize;
 
 use super::{
     Program,
@@ -32,10 +33,43 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 /// Requests that wait for the `reply` command; past it, the oldest is refused.
 const MAX_ASKED: usize = 4_096;
 
-/// Runs the node that `options` describe until `quit`, a signal, or the end of standard output's reader.
+/// What is to run.
+pub(super) struct Setup<'a> {
+    pub(super) options: Options,
+    pub(super) state: &'a Path,
+    pub(super) json: bool,
+    /// What a node that lives for one command has beside the lines.
+    pub(super) guest: Option<Hooks>,
+}
+
+/// What the session leaves to the task of a guest.
+pub(super) struct Hooks {
+    /// Messages and requests of the programs themselves, all but pings.
+    pub(super) inbox: Sender<Delivery>,
+    /// Sees each event first; whether it is to be announced too.
+    pub(super) events: Box<dyn Fn(&Event) -> bool + Send + Sync>,
+}
+
+/// Runs a server or a peer until `quit`, a signal, or the end of standard output's reader.
 pub(super) fn run(program: &Program, options: Options, state: &Path, json: bool) -> Result<(), Failure> {
     let signals = signals::listen()?;
-    let handle = node::start(program, options)?;
+    let setup = Setup { options, state, json, guest: None };
+    run_task(program, &signals, setup, || Ok(()), |_| futures_lite::future::pending())
+}
+
+/// Runs a node until `task` ends, or until `quit` or a signal, which make `interrupted`. Everything was written when it
+/// returns, and nothing more is.
+pub(super) fn run_task<T, F>(
+    program: &Program,
+    signals: &Receiver<()>,
+    setup: Setup<'_>,
+    interrupted: impl FnOnce() -> Result<T, Failure>,
+    task: impl FnOnce(Arc<Session>) -> F,
+) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let handle = node::start(program, setup.options)?;
     let (clients_sender, clients) = async_channel::bounded(1);
     let stdout = Outlet::new(io::stdout()).map_err(|error| Failure::io("cannot start a thread", &error))?;
     let (quit, quits) = async_channel::bounded(1);
@@ -43,7 +77,8 @@ pub(super) fn run(program: &Program, options: Options, state: &Path, json: bool)
         program: program.clone(),
         handle,
         stdout: stdout.clone(),
-        json,
+        json: setup.json,
+        guest: setup.guest,
         listeners: Mutex::default(),
         asked: Mutex::default(),
         stuck: Mutex::default(),
@@ -51,40 +86,40 @@ pub(super) fn run(program: &Program, options: Options, state: &Path, json: bool)
     });
     program.runtime.run(async {
         // what was started is told goodbye even if the socket cannot be had
-        let ended = match ControlSocket::listen(state, clients_sender) {
+        let ended = match ControlSocket::listen(setup.state, clients_sender) {
             Ok(socket) => {
                 session.start(clients).await?;
-                let signal = async {
-                    let _ = signals.recv().await;
-                    Ok(())
+                let asked = async {
+                    let signal = async {
+                        let _ = signals.recv().await;
+                        Ok(())
+                    };
+                    let quit = async { quits.recv().await.unwrap_or(Ok(())) };
+                    or(signal, quit).await.and_then(|()| interrupted())
                 };
-                let quit = async { quits.recv().await.unwrap_or(Ok(())) };
                 let ended = async {
                     session.handle.ended().await;
                     Err(Failure::new("the node has ended by itself"))
                 };
-                let result = or(signal, or(quit, ended)).await;
+                let result = or(asked, or(task(session.clone()), ended)).await;
                 drop(socket);
                 result
             }
             Err(failure) => Err(failure),
         };
         session.within(STOP, session.handle.stop()).await;
-        session
-            .within(LAST_LINES, async {
-                stdout.flush().await;
-            })
-            .await;
+        session.within(LAST_LINES, stdout.finish()).await;
         ended
     })
 }
 
 /// What the tasks of a running program share.
-struct Session {
-    program: Program,
-    handle: NodeHandle,
+pub(super) struct Session {
+    pub(super) program: Program,
+    pub(super) handle: NodeHandle,
     stdout: Outlet,
     json: bool,
+    guest: Option<Hooks>,
     /// The connections that get the events too.
     listeners: Mutex<Vec<Outlet>>,
     asked: Mutex<Asked>,
@@ -101,7 +136,7 @@ struct Asked {
 }
 
 impl Session {
-    async fn start(self: &Arc<Self>, clients: async_channel::Receiver<Client>) -> Result<(), Failure> {
+    async fn start(self: &Arc<Self>, clients: Receiver<Client>) -> Result<(), Failure> {
         let events = self.handle.events();
         self.announce(&node::ready_line(&self.handle)).await;
         if self.json {
@@ -144,14 +179,15 @@ impl Session {
         if let Event::Unblocked { to } = event {
             lock(&self.stuck).remove(to);
         }
-        if let Some(line) = node::event_line(event) {
+        let wanted = self.guest.as_ref().is_none_or(|guest| (guest.events)(event));
+        if wanted && let Some(line) = node::event_line(event) {
             self.announce(&line).await;
         }
     }
 
     async fn message(&self, message: Message) {
         if internal::is_internal(&message.data) {
-            return message.accept();
+            return self.leave_to_guest(Delivery::Message(message)).await;
         }
         let event = EventLine::Message {
             from: message.from,
@@ -161,7 +197,7 @@ impl Session {
             data: Payload(&message.data),
         };
         let line = self.line(&event);
-        self.tell_listeners(&event);
+        self.tell_listeners(json::line(&event));
         let written = self.stdout.put_message(line, message).await;
         self.check_stdout(written);
     }
@@ -173,9 +209,12 @@ impl Session {
                     let echo = request.data.clone();
                     self.spawn(|_| async move { drop(request.reply(echo).await) });
                 }
-                _ => request.refuse(),
+                _ => self.leave_to_guest(Delivery::Request(request)).await,
             }
             return;
+        }
+        if self.guest.is_some() && !self.json && lock(&self.listeners).is_empty() {
+            return request.refuse(); // nobody could answer it
         }
         let (from, name, data) = (request.from, request.name.clone(), request.data.clone());
         let rid = {
@@ -192,23 +231,48 @@ impl Session {
         self.announce(&EventLine::Request { from, role: from.role(), name: name.as_str(), rid, data }).await;
     }
 
+    /// What nobody takes is accepted or refused by being dropped.
+    async fn leave_to_guest(&self, delivery: Delivery) {
+        if let Some(guest) = &self.guest {
+            let _ = guest.inbox.send(delivery).await;
+        }
+    }
+
+    /// A line of the guest's own: `text` is what humans get to see on standard output.
+    pub(super) async fn say(&self, event: &impl Serialize, text: impl FnOnce() -> String) {
+        let line = json::line(event);
+        let own = if self.json { line.clone() } else { text() };
+        self.tell_listeners(line);
+        self.stdout.put(own).await;
+    }
+
+    /// For humans only.
+    pub(super) async fn greet(&self, text: String) {
+        if !self.json {
+            self.stdout.put(text).await;
+        }
+    }
+
     /// To standard output and to all connections.
     async fn announce(&self, event: &EventLine<'_>) {
-        self.tell_listeners(event);
-        if !self.json
-            && let EventLine::Error { .. } = event
-        {
-            eprintln!("{}: {event}", self.program.name);
-            return;
+        self.tell_listeners(json::line(event));
+        if !self.json {
+            match event {
+                EventLine::Error { .. } => return eprintln!("{}: {event}", self.program.name),
+                EventLine::Message { .. } | EventLine::Request { .. } => {}
+                // one command, one answer: the rest is for the connections
+                _ if self.guest.is_some() => return,
+                _ => {}
+            }
         }
         let written = self.stdout.put(self.line(event)).await;
         self.check_stdout(written);
     }
 
-    fn tell_listeners(&self, event: &EventLine<'_>) {
+    fn tell_listeners(&self, line: String) {
         let mut listeners = lock(&self.listeners);
         if !listeners.is_empty() {
-            let line = json::line(event).into();
+            let line = line.into();
             listeners.retain(|listener| listener.put_or_close(&line));
         }
     }
@@ -217,9 +281,9 @@ impl Session {
         if self.json { json::line(event) } else { format!("{event}\n") }
     }
 
-    /// Without its reader, nothing more can be handed over.
+    /// Without its reader, nothing more can be handed over; a guest has its one command to end.
     fn check_stdout(&self, written: bool) {
-        if !written {
+        if !written && self.guest.is_none() {
             let _ = self.quit.try_send(Err(Failure::new("cannot write to standard output: its reader is gone")));
         }
     }
@@ -229,7 +293,7 @@ impl Session {
     }
 
     /// Whether `task` ended in time.
-    async fn within(&self, time: Duration, task: impl Future<Output = ()>) -> bool {
+    pub(super) async fn within(&self, time: Duration, task: impl Future<Output = ()>) -> bool {
         let end = async {
             self.program.runtime.sleep_until(Instant::now() + time).await;
             false

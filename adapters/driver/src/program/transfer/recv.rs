@@ -12,7 +12,7 @@ use futures_lite::future::or;
 use p2pcore::Id;
 use serde::Serialize;
 
-use super::store::Incoming;
+use super::store::{self, Incoming};
 use crate::{
     Delivery, Request, Responder,
     program::{
@@ -21,7 +21,6 @@ use crate::{
         failure::{Failure, io_text},
         guest::{self, Guest},
         internal::{Abort, Chunk, Finish, Internal, Offer, Transfer, Verdict},
-        json,
     },
 };
 
@@ -38,9 +37,15 @@ pub(in crate::program) fn run(program: &Program, args: &RecvArgs) -> Result<(), 
     let dir = &args.dir;
     let cannot = |error: &_| Failure::io(format_args!("cannot write to the directory `{}`", dir.display()), error);
     std::fs::create_dir_all(dir).map_err(|error| cannot(&error))?;
+    store::remove_leftovers(dir);
     // better now than when the first file comes
     tempfile::tempfile_in(dir).map_err(|error| cannot(&error))?;
-    guest::run(program, &args.guest, Ok(()), |guest| async move { Receiving::new(&guest, dir, args.once).run().await })
+    guest::run(
+        program,
+        &args.guest,
+        || Ok(()),
+        |guest| async move { Receiving::new(&guest, dir, args.once).run().await },
+    )
 }
 
 /// A line for each file.
@@ -101,13 +106,11 @@ impl<'a> Receiving<'a> {
     }
 
     async fn run(mut self) -> Result<(), Failure> {
-        if !self.guest.json {
-            guest::print(&format!("{} stores files in {}\n", self.guest.handle.id(), self.dir.display()));
-        }
+        self.guest.greet(format!("{} stores files in {}\n", self.guest.handle.id(), self.dir.display())).await;
         loop {
             let idle = self.transfers.values().map(|(_, last)| *last + IDLE).min();
             let end = idle.into_iter().chain(self.last.map(|(_, end)| end)).min();
-            let delivery = async { Next::Delivery(self.guest.handle.recv().await) };
+            let delivery = async { Next::Delivery(self.guest.inbox.recv().await.ok()) };
             let finished = async { self.finished.recv().await.map_or(Next::Time, Next::Finished) };
             let time = async {
                 match end {
@@ -147,11 +150,6 @@ impl<'a> Receiving<'a> {
 
     async fn request(&mut self, request: Request) {
         let verdict = match Internal::decode(&request.data) {
-            Some(Internal::Ping(_)) => {
-                let echo = request.data.clone();
-                let _ = request.reply(echo).await;
-                return;
-            }
             Some(Internal::Offer(offer)) => self.offer(request.from, &offer),
             Some(Internal::Finish(finish)) => return self.finish(request, &finish).await,
             _ => return request.refuse(),
@@ -232,20 +230,15 @@ impl<'a> Receiving<'a> {
         let from = key.0;
         let verdict = match result {
             Ok(path) => {
-                guest::print(&if self.guest.json {
-                    json::line(&Stored { event: "stored", from, name, bytes, blake3 })
-                } else {
-                    format!("{bytes} bytes from {from} stored in {}\n", path.display())
-                });
+                let text = || format!("{bytes} bytes from {from} stored in {}\n", path.display());
+                self.guest.say(&Stored { event: "stored", from, name, bytes, blake3 }, text).await;
                 if self.once {
                     self.last = Some((key, Instant::now() + THANKS));
                 }
                 Verdict::Yes
             }
             Err(why) => {
-                if !self.guest.json {
-                    eprintln!("{}: `{name}` from {from}: {why}", self.guest.program.name);
-                }
+                eprintln!("{}: `{name}` from {from}: {why}", self.guest.program.name);
                 Verdict::No(why)
             }
         };

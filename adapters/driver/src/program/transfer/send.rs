@@ -45,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(in crate::program) fn run(program: &Program, args: &SendArgs) -> Result<(), Failure> {
     let source = Source::open(&args.file)?;
     let sent =
-        guest::run(program, &args.guest, Err(Failure::new("interrupted")), |guest| send(guest, args.to, source))?;
+        guest::run(program, &args.guest, || Err(Failure::new("interrupted")), |guest| send(guest, args.to, source))?;
     guest::print(&if args.guest.node.json { json::line(&sent) } else { format!("{}\n", sent.text()) });
     Ok(())
 }
@@ -111,8 +111,13 @@ async fn send(guest: Arc<Guest>, to: Id, source: Source) -> Result<Sent, Failure
     if to == guest.handle.id() {
         return Err(Failure::new(format_args!("node {to} is this node itself: choose another")));
     }
-    guest.connected().await?;
     let transfer = Transfer(crate::keys::random()?);
+    let aborted = async { Err(aborted(&guest, to, transfer).await) };
+    or(send_as(transfer, &guest, to, source), aborted).await
+}
+
+async fn send_as(transfer: Transfer, guest: &Guest, to: Id, source: Source) -> Result<Sent, Failure> {
+    guest.connected().await?;
     let offer = Internal::Offer(Offer { transfer, name: source.name.clone(), bytes: source.bytes });
     let answer = guest.ask(to, &offer, OFFER_TIMEOUT).await.map_err(|error| match error.reason() {
         Reason::Refused => Failure::new(format_args!("node {to} takes no files: run `recv` there")),
@@ -123,13 +128,12 @@ async fn send(guest: Arc<Guest>, to: Id, source: Source) -> Result<Sent, Failure
     let start = Instant::now();
     let bar = progress(source.bytes);
     let (outcomes_sender, outcomes) = async_channel::unbounded();
-    let mut sending =
-        Sending { guest: &guest, to, transfer, source, outcomes_sender, outcomes, stall: Stall::default(), bar };
-    let blake3 = or(sending.pieces(), aborted(&guest, to, transfer)).await?;
+    let mut sending = Sending { guest, to, transfer, source, outcomes_sender, outcomes, stall: Stall::default(), bar };
+    let blake3 = sending.pieces().await?;
     let longest_stall = sending.stall.longest;
     sending.bar.finish_and_clear();
     let bytes = sending.source.bytes;
-    finish(&guest, to, transfer, &blake3).await?;
+    finish(guest, to, transfer, &blake3).await?;
     let time = start.elapsed();
     guest.tell(to, &Internal::Thanks(transfer)).await;
 
@@ -238,28 +242,22 @@ impl Stall {
     }
 }
 
-/// Ends when the receiver gives up. Whatever else arrives is refused or ignored: this node lives for one file.
-async fn aborted(guest: &Guest, to: Id, transfer: Transfer) -> Result<String, Failure> {
-    while let Some(delivery) = guest.handle.recv().await {
+/// Ends when the receiver gives up. Other files are refused: this node lives for one.
+async fn aborted(guest: &Guest, to: Id, transfer: Transfer) -> Failure {
+    while let Ok(delivery) = guest.inbox.recv().await {
         match delivery {
-            Delivery::Request(request) => match Internal::decode(&request.data) {
-                Some(Internal::Ping(_)) => {
-                    let echo = request.data.clone();
-                    let _ = request.reply(echo).await;
-                }
-                _ => request.refuse(),
-            },
+            Delivery::Request(request) => request.refuse(),
             Delivery::Message(message) => {
                 if let Some(Internal::Abort(abort)) = Internal::decode(&message.data)
                     && message.from == to
                     && abort.transfer == transfer
                 {
-                    return Err(Failure::new(format_args!("node {to} gave up: {}", printable(&abort.why))));
+                    return Failure::new(format_args!("node {to} gave up: {}", printable(&abort.why)));
                 }
             }
         }
     }
-    Err(Failure::new("the node has ended"))
+    Failure::new("the node has ended")
 }
 
 /// Asks whether all is right, again if the answer got lost.

@@ -1,9 +1,9 @@
 //! Files that arrive: under a temporary name until they are complete and right, and never over another file.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -31,11 +31,7 @@ impl Incoming {
         if path.symlink_metadata().is_ok() {
             return Err(exists(name));
         }
-        let mut builder = tempfile::Builder::new();
-        // as any other new file: the umask has the last word
-        builder.prefix(".p2pcore-").suffix(".part").permissions(fs::Permissions::from_mode(0o666));
-        let file = builder.tempfile_in(dir);
-        let file = file.map_err(|error| cannot_store(&error))?;
+        let file = temporary(dir).map_err(|error| cannot_store(&error))?;
         Ok(Self { file, name: name.to_owned(), path, bytes, hasher: Some(blake3::Hasher::new()), hashed: 0 })
     }
 
@@ -99,6 +95,45 @@ impl Incoming {
                 0 => return Ok(hasher.finalize()),
                 len => hasher.update(&buffer[..len]),
             };
+        }
+    }
+}
+
+/// How the names of files on their way begin and end, with this many letters and digits between.
+const PREFIX: &str = ".p2pcore-";
+const SUFFIX: &str = ".part";
+const RANDOM: usize = 6;
+
+/// Removes files that were on their way when their receiver was killed. Those of living receivers are locked.
+pub(super) fn remove_leftovers(dir: &Path) {
+    for entry in dir.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+        let own =
+            random.is_some_and(|text| text.len() == RANDOM && text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        if own
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A file that [`remove_leftovers`] leaves alone while it is open.
+fn temporary(dir: &Path) -> io::Result<NamedTempFile> {
+    loop {
+        let mut builder = tempfile::Builder::new();
+        // as any other new file: the umask has the last word
+        builder.prefix(PREFIX).suffix(SUFFIX).rand_bytes(RANDOM).permissions(fs::Permissions::from_mode(0o666));
+        let file = builder.tempfile_in(dir)?;
+        match file.as_file().try_lock() {
+            // one that was just taken for a leftover has no name any more
+            Ok(()) if file.as_file().metadata()?.nlink() == 0 => {}
+            Err(TryLockError::WouldBlock) => {}
+            // a file system without locks: nothing is ever taken for a leftover there
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(file),
         }
     }
 }
@@ -172,6 +207,23 @@ mod tests {
         assert!(Incoming::new(dir.path(), "a", 1).unwrap_err().contains("exists"));
         assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"mine");
         assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn leftovers_of_the_dead_are_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let _living = Incoming::new(dir.path(), "a", 1).unwrap();
+        let mut kept = names(dir.path());
+        for name in [".p2pcore-Ab3dE6.part", ".p2pcore-Ab3dE6", ".p2pcore-mine-1.part", "p2pcore-Ab3dE6.part", "a"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+            kept.push(name.into());
+        }
+        kept.remove(1);
+        remove_leftovers(dir.path());
+        let mut left = names(dir.path());
+        left.sort();
+        kept.sort();
+        assert_eq!(left, kept);
     }
 
     #[test]
