@@ -2,10 +2,19 @@
 //!
 //! Every wait has a generous limit, after which the test fails with all that the program said.
 
+mod control;
 mod network;
 mod programs;
 mod running;
+mod text;
 
-pub use network::{Network, NodeCommand, one_line};
+pub use control::Control;
+pub use network::{Network, NodeCommand, free_address, one_line};
 pub use programs::{Program, run};
 pub use running::Running;
+pub use text::Text;
+
+/// Its examples of the library compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

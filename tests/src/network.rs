@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
+    net::UdpSocket,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -10,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Program, Running, run};
+use crate::{Program, Running, Text, run};
 
 /// A network of its own, in a temporary directory.
 #[derive(Debug)]
@@ -138,6 +139,16 @@ impl NodeCommand {
         self
     }
 
+    /// Lets it talk to humans.
+    ///
+    /// # Panics
+    /// If it does already.
+    pub fn without_json(mut self) -> Self {
+        let index = self.args.iter().position(|arg| arg == "--json").expect("the flag is there");
+        self.args.remove(index);
+        self
+    }
+
     /// Sets a variable of its environment.
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
@@ -152,6 +163,11 @@ impl NodeCommand {
     /// Starts it.
     pub fn start(&self) -> Running {
         Running::start(&self.name, self.command())
+    }
+
+    /// Starts it without `--json`.
+    pub fn start_text(&self) -> Text {
+        Text::start(self.command())
     }
 
     /// Starts it, and gives back its Id and first address too.
@@ -186,11 +202,30 @@ impl NodeCommand {
         Path::new(&self.args[index + 1])
     }
 
-    fn command(&self) -> Command {
+    /// The first listening address of the command line.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn listen(&self) -> String {
+        let index = self.args.iter().position(|arg| arg == "--listen").expect("the flag is there");
+        self.args[index + 1].to_str().expect("an address").to_owned()
+    }
+
+    /// What would be started.
+    pub fn command(&self) -> Command {
         let mut command = self.program.command(&self.args);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
+}
+
+/// A loopback address that nobody listens on, for a node that is to come back to it.
+///
+/// # Panics
+/// If there is none.
+pub fn free_address() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("an address").to_string()
 }
 
 /// The text after the program's name of the line on standard error, which has to be the only one and in lower case.

@@ -16,7 +16,7 @@ use std::{
 use serde_json::{Value, json};
 
 /// How long anything may take before the test fails.
-const LIMIT: Duration = Duration::from_secs(40);
+pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
 /// A running program; it is killed when it is dropped.
 #[derive(Debug)]
@@ -152,6 +152,14 @@ impl Running {
         let reference = format!("status-{}", self.seen.len());
         self.command(&json!({"command": "status", "ref": reference}));
         self.wait("the status", |line| line["ref"] == *reference)
+    }
+
+    /// Its Id.
+    ///
+    /// # Panics
+    /// If it does not say it.
+    pub fn id(&mut self) -> String {
+        self.status()["id"].as_str().expect("an Id").to_owned()
     }
 
     /// Lines of this kind that have come by now and that nobody has waited for; they are taken.
