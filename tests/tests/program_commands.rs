@@ -58,6 +58,22 @@ fn a_command_line_that_makes_no_sense_ends_with_status_2() {
 }
 
 #[test]
+fn an_id_has_one_form_only() {
+    let network = Network::new();
+    for id in [
+        "C00000000-0000-8000-8000-00000000000",
+        "c00000000-0000-8000-8000-000000000000",
+        "X00000000-0000-8000-8000-000000000000",
+        "C0000000A-0000-8000-8000-000000000000",
+        "C00000000000080008000000000000000",
+        "C{00000000-0000-8000-8000-000000000000}",
+    ] {
+        let ping = network.node("ping", "x").arg(id).join("127.0.0.1:9");
+        assert_eq!(ping.command().output().unwrap().status.code(), Some(2), "{id}");
+    }
+}
+
+#[test]
 fn status_without_a_node_is_one_clear_line() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().to_str().unwrap();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tests::{Network, Running};
+use tests::{Network, Running, free_address};
 
 /// The protected client Initial of RFC 9001, appendix A.2: what a real QUIC v1 client sends first.
 const QUIC_V1_INITIAL: &[u8] = include_bytes!("../data/rfc9001_a2_initial");
@@ -272,4 +272,32 @@ fn unknown_short_headers_probes_and_relay_packets_get_no_answer() {
     assert_eq!(peer.deliver(&other_id, "still")["event"], "delivered");
     let clients = |status: &Value| status["clients"].as_array().unwrap().len();
     assert_eq!(clients(&server.status()), 2);
+}
+
+/// The one exception of the threat model; and the proof that the other tests would see an answer.
+#[test]
+fn a_recorded_first_packet_draws_little_from_a_server_that_was_restarted() {
+    let network = Network::new();
+    let command = network.server("s").replace("--listen", free_address()).arg("--found");
+    let (server, _, address) = command.start_ready();
+    let tap = Tap::new(&address);
+    let (mut peer, ..) = network.peer("p").join(&tap.address).start_ready();
+    peer.event("server_up");
+    assert!(peer.quit().1.success());
+    server.kill();
+    let (mut server, ..) = command.start_ready();
+    let first = tap.recorded().into_iter().find(|datagram| is_initial(datagram)).expect("a first packet");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    for _ in 0..3 {
+        socket.send_to(&first, &address).unwrap();
+    }
+    let mut answered = 0;
+    let mut buffer = [0; 65_536];
+    while let Ok((len, _)) = socket.recv_from(&mut buffer) {
+        answered += len;
+    }
+    println!("{} bytes drew {answered}", 3 * first.len());
+    assert!((1..=3 * 3 * first.len()).contains(&answered), "{answered} bytes for three times {}", first.len());
+    assert!(server.status()["clients"].as_array().unwrap().is_empty(), "it opens nothing");
 }
