@@ -206,8 +206,7 @@ impl Running {
     /// # Panics
     /// If there is no `kill`.
     pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]).status();
-        assert!(status.expect("`kill` starts").success());
+        self::signal(&self.child, signal);
     }
 
     /// Ends it by SIGKILL: no goodbye.
@@ -242,6 +241,11 @@ impl Running {
         let _ = write!(report, "and on standard error:\n{}", self.stderr.lock().expect("no panic"));
         panic!("{report}");
     }
+}
+
+pub(crate) fn signal(child: &Child, signal: &str) {
+    let status = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status();
+    assert!(status.expect("`kill` starts").success());
 }
 
 impl Drop for Running {

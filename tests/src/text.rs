@@ -38,6 +38,14 @@ impl Text {
         self.lines.recv_timeout(LIMIT).expect("a line")
     }
 
+    /// Sends a signal by its name, as in `TERM`.
+    ///
+    /// # Panics
+    /// If there is no `kill`.
+    pub fn signal(&self, signal: &str) {
+        crate::running::signal(&self.child, signal);
+    }
+
     /// The lines of standard output that are left, the exit status, and standard error.
     ///
     /// # Panics

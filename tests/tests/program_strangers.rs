@@ -289,15 +289,13 @@ fn a_recorded_first_packet_draws_little_from_a_server_that_was_restarted() {
     let first = tap.recorded().into_iter().find(|datagram| is_initial(datagram)).expect("a first packet");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    for _ in 0..3 {
-        socket.send_to(&first, &address).unwrap();
-    }
+    socket.send_to(&first, &address).unwrap();
     let mut answered = 0;
     let mut buffer = [0; 65_536];
     while let Ok((len, _)) = socket.recv_from(&mut buffer) {
         answered += len;
     }
-    println!("{} bytes drew {answered}", 3 * first.len());
-    assert!((1..=3 * 3 * first.len()).contains(&answered), "{answered} bytes for three times {}", first.len());
+    println!("{} bytes drew {answered}", first.len());
+    assert!((1..=3 * first.len()).contains(&answered), "{answered} bytes for {}", first.len());
     assert!(server.status()["clients"].as_array().unwrap().is_empty(), "it opens nothing");
 }

@@ -176,6 +176,7 @@ impl Session {
     }
 
     async fn event(&self, event: &Event) {
+        tracing::debug!(?event);
         if let Event::Unblocked { to } = event {
             lock(&self.stuck).remove(to);
         }
