@@ -58,3 +58,15 @@ fn guests_leave_no_state_behind() {
     command.env("TMPDIR", &temporary).refused();
     assert_eq!(temporary.read_dir().unwrap().count(), 0);
 }
+
+#[test]
+fn a_throw_away_state_may_have_a_path_that_is_too_long_for_a_socket() {
+    let network = Network::new();
+    let (mut server, address) = network.founder();
+    let temporary = network.path(&"x".repeat(100));
+    std::fs::create_dir(&temporary).unwrap();
+    let command = network.node("ping", "x").without("--state").arg(server.id()).flag("--count", "1").join(&address);
+    let (_, status, stderr) = command.env("TMPDIR", &temporary).start().finish();
+    assert!(status.success(), "{stderr}");
+    assert_eq!(temporary.read_dir().unwrap().count(), 0);
+}

@@ -76,7 +76,14 @@ impl ControlSocket {
     /// Listens in `state`, for the owner only. A socket that a dead node left is replaced.
     pub(super) fn listen(state: &Path, clients: Sender<Client>) -> Result<Self, Failure> {
         let path = path(state);
-        let cannot = |error: io::Error| Failure::io(format_args!("cannot listen on `{}`", path.display()), &error);
+        let cannot = |error: io::Error| match error.kind() {
+            // the only thing that can be wrong with the address of a socket
+            io::ErrorKind::InvalidInput => Failure::new(format_args!(
+                "cannot listen on `{}`: the path is too long for a socket, choose a state directory with a shorter one",
+                path.display()
+            )),
+            _ => Failure::io(format_args!("cannot listen on `{}`", path.display()), &error),
+        };
         if let Ok(metadata) = path.symlink_metadata() {
             if !metadata.file_type().is_socket() {
                 return Err(cannot(io::ErrorKind::AlreadyExists.into()));
@@ -176,6 +183,17 @@ mod tests {
         let error = ControlSocket::listen(dir.path(), sender).unwrap_err().to_string();
         assert!(error.contains("already running"), "{error}");
         assert!(UnixStream::connect(path(dir.path())).is_ok());
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_one_clear_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("x".repeat(100));
+        fs::create_dir(&state).unwrap();
+        let (sender, _clients) = async_channel::unbounded();
+        let error = ControlSocket::listen(&state, sender).unwrap_err().to_string();
+        assert!(error.contains("too long for a socket"), "{error}");
+        assert_eq!(state.read_dir().unwrap().count(), 0);
     }
 
     #[test]

@@ -96,7 +96,7 @@ where
         Arc::new(News { paths: Mutex::default(), first_server: first_sender, connecting: AtomicBool::new(false) });
     let watching = news.clone();
     let hooks = Hooks { inbox: inbox_sender, events: Box::new(move |event| watching.note(event)) };
-    let setup = Setup { options, state: &state, json: args.node.json, guest: Some(hooks) };
+    let setup = Setup { options, control: args.state.as_deref(), json: args.node.json, guest: Some(hooks) };
     session::run_task(program, &signals, setup, interrupted, |session| {
         let (handle, program) = (session.handle.clone(), session.program.clone());
         task(Arc::new(Guest { handle, program, session, inbox, news, first_server }))

@@ -36,7 +36,8 @@ const MAX_ASKED: usize = 4_096;
 /// What is to run.
 pub(super) struct Setup<'a> {
     pub(super) options: Options,
-    pub(super) state: &'a Path,
+    /// Where the control socket goes; `None` in a directory that nobody knows of.
+    pub(super) control: Option<&'a Path>,
     pub(super) json: bool,
     /// What a node that lives for one command has beside the lines.
     pub(super) guest: Option<Hooks>,
@@ -53,7 +54,7 @@ pub(super) struct Hooks {
 /// Runs a server or a peer until `quit`, a signal, or the end of standard output's reader.
 pub(super) fn run(program: &Program, options: Options, state: &Path, json: bool) -> Result<(), Failure> {
     let signals = signals::listen()?;
-    let setup = Setup { options, state, json, guest: None };
+    let setup = Setup { options, control: Some(state), json, guest: None };
     run_task(program, &signals, setup, || Ok(()), |_| futures_lite::future::pending())
 }
 
@@ -86,7 +87,7 @@ where
     });
     program.runtime.run(async {
         // what was started is told goodbye even if the socket cannot be had
-        let ended = match ControlSocket::listen(setup.state, clients_sender) {
+        let ended = match setup.control.map(|state| ControlSocket::listen(state, clients_sender)).transpose() {
             Ok(socket) => {
                 session.start(clients).await?;
                 let asked = async {
