@@ -300,7 +300,16 @@ impl Node {
     /// The next event or order to persist. Call until it returns `None`.
     pub fn poll(&mut self) -> Option<Output> {
         self.settle(self.now);
-        self.outputs.pop_front()
+        loop {
+            let output = self.outputs.pop_front()?;
+            // what happened to a stream before its end does not matter after it
+            if let Output::Event(Event::StreamReadable(stream) | Event::StreamWritable(stream)) = &output
+                && !self.streams.is_open(*stream)
+            {
+                continue;
+            }
+            return Some(output);
+        }
     }
 
     /// When to call [`handle`](Self::handle) with [`Input::Timeout`]; due at once while any output is queued.
