@@ -257,6 +257,17 @@ impl Node {
             }
             return self.close(now, token, CloseCode::Unwanted);
         }
+        // an address of a server that is linked already: one link is enough
+        let is_spare = matches!(entry.origin, Origin::Introducer(_));
+        if let Origin::Introducer(index) = entry.origin
+            && let Some(address) = entry.link.route().and_then(|route| route.address())
+        {
+            self.introducer_is(index, remote, address);
+        }
+        if is_spare && self.is_linked(&remote) {
+            return self.close(now, token, CloseCode::Unwanted);
+        }
+        let Some(entry) = self.links.get_mut(token) else { return };
         // servers never dial peers
         if entry.is_inbound() && remote.is_server() && !own.is_server() {
             return self.close(now, token, CloseCode::Unwanted);
@@ -341,10 +352,7 @@ impl Node {
         let Some(old) = self.links.get_mut(current) else { return self.admit(now, token, id) };
         let same_run = old.hello.as_ref().is_some_and(|hello| hello.incarnation == incarnation);
         if !same_run {
-            old.link.retry_paths(now);
-            let heard = old.heard();
-            self.dirty.insert(current);
-            return self.challenge(now, Challenger { link: token, heard }, id);
+            return self.challenge(now, id, Some(token));
         }
         let named_as_lost = new_by == id && last_link == Some(old.nonce);
         let newer_stays = match begun(old) {
@@ -372,11 +380,23 @@ impl Node {
         }
     }
 
-    fn challenge(&mut self, now: Instant, challenger: Challenger, id: Id) {
-        if let Some(rival) = self.remote(id).challenger.replace(challenger) {
-            self.close(now, rival.link, CloseCode::Superseded);
+    /// Asks the current link to `id` whether it lives: another run of that Id has been seen, perhaps by a link of its own.
+    pub(super) fn challenge(&mut self, now: Instant, id: Id, newcomer: Option<LinkToken>) {
+        let Some(current) = self.remotes.get(&id).and_then(|remote| remote.current) else { return };
+        let Some(old) = self.links.get_mut(current) else { return };
+        old.link.challenge(now);
+        let heard = old.heard();
+        self.dirty.insert(current);
+        let running = self.remote(id).challenger;
+        if let (Some(running), None) = (running, newcomer) {
+            tracing::trace!(?running, "challenged already");
+            return;
         }
-        if let Some(entry) = self.links.get_mut(challenger.link) {
+        if let Some(rival) = running.and_then(|running| running.link) {
+            self.close(now, rival, CloseCode::Superseded);
+        }
+        self.remote(id).challenger = Some(Challenger { link: newcomer, heard });
+        if let Some(entry) = newcomer.and_then(|token| self.links.get_mut(token)) {
             entry.phase = Phase::Challenging;
         }
         self.timers.set(Timer::Challenge(id), Some(now + CHALLENGE));
@@ -386,21 +406,25 @@ impl Node {
     pub(super) fn judge_challenge(&mut self, now: Instant, id: Id) {
         let challenger = self.remotes.get_mut(&id).and_then(|remote| remote.challenger.take());
         let Some(Challenger { link: newcomer, heard }) = challenger else { return };
-        let Some(entry) = self.links.get(newcomer).filter(|entry| entry.phase == Phase::Challenging) else { return };
-        let new_address = entry.link.route().and_then(|route| route.address());
+        let newcomer = newcomer.filter(|token| self.links.get(*token).is_some_and(|e| e.phase == Phase::Challenging));
         let current = self.remotes.get(&id).and_then(|remote| remote.current);
-        let Some(old) = current.and_then(|token| Some((token, self.links.get(token)?))) else {
-            return self.admit(now, newcomer, id);
-        };
-        let (token, old) = old;
-        if old.heard() == heard {
-            return self.replace(now, newcomer, id);
+        let old = current.and_then(|token| Some((token, self.links.get(token)?.heard() != heard)));
+        match (old, newcomer) {
+            (Some((old, true)), Some(newcomer)) => self.refuse_duplicate(now, id, old, newcomer),
+            (Some((_, true)), None) | (None, None) => {}
+            (Some((_, false)), Some(newcomer)) => self.replace(now, newcomer, id),
+            (Some((old, false)), None) => self.close(now, old, CloseCode::Superseded),
+            (None, Some(newcomer)) => self.admit(now, newcomer, id),
         }
-        let old_address = old.link.route().and_then(|route| route.address());
-        let addresses: Vec<SocketAddr> = [old_address, new_address].into_iter().flatten().collect();
+    }
+
+    /// Both runs live: both are told, and the newcomer has to go.
+    fn refuse_duplicate(&mut self, now: Instant, id: Id, old: LinkToken, newcomer: LinkToken) {
+        let address = |token| self.links.get(token).and_then(|entry| entry.link.route()?.address());
+        let addresses: Vec<SocketAddr> = [address(old), address(newcomer)].into_iter().flatten().collect();
         self.count("duplicate identity");
         let told = Control::Duplicate(Bounded::first(addresses.iter().copied()));
-        self.tell_link(now, token, &told);
+        self.tell_link(now, old, &told);
         self.tell_link(now, newcomer, &told);
         // a close would overtake what was just said
         if let Some(entry) = self.links.get_mut(newcomer) {
@@ -412,11 +436,13 @@ impl Node {
 
     /// The newcomer takes the place of the current link.
     fn replace(&mut self, now: Instant, token: LinkToken, id: Id) {
+        self.replacing = true;
         if let Some(old) = self.remote(id).current {
             self.unlink(now, old, id);
             self.close(now, old, CloseCode::Superseded);
         }
         self.admit(now, token, id);
+        self.replacing = false;
     }
 
     /// The link is now the current one to its Id.
@@ -426,11 +452,6 @@ impl Node {
         entry.phase = Phase::Admitted;
         let nonce = entry.nonce;
         let parked = std::mem::take(&mut entry.parked);
-        if let Origin::Introducer(index) = entry.origin
-            && let Some(address) = entry.link.route().and_then(|route| route.address())
-        {
-            self.introducer_is(index, id, address);
-        }
         let remote = self.remote(id);
         remote.current = Some(token);
         if remote.dialling == Some(token) {
@@ -440,7 +461,7 @@ impl Node {
         remote.attempt = 0;
         remote.idle_since = None;
         remote.name = hello.name.clone();
-        if remote.challenger.is_some_and(|challenger| challenger.link == token) {
+        if remote.challenger.is_some_and(|challenger| challenger.link == Some(token)) {
             remote.challenger = None;
         }
         if let Some(conversation) = &mut remote.conversation {
@@ -491,8 +512,8 @@ impl Node {
             (Phase::Admitted, Some(id)) => {
                 self.unlink(now, token, id);
                 let challenger = self.remote(id).challenger.take();
-                match challenger {
-                    Some(newcomer) => self.admit(now, newcomer.link, id),
+                match challenger.and_then(|challenger| challenger.link) {
+                    Some(newcomer) => self.admit(now, newcomer, id),
                     None => self.retry_later(now, id),
                 }
             }

@@ -79,6 +79,8 @@ pub struct Node {
     conversations: u64,
     streams: StreamTable,
     reports: LinkReports,
+    /// A link takes another's place: nothing comes up or goes down by that.
+    replacing: bool,
     /// Whether the application was told that this node is suspended.
     suspended_told: bool,
     timers: Deadlines<Timer>,
@@ -202,6 +204,7 @@ impl Node {
             conversations: 0,
             streams: StreamTable::default(),
             reports: LinkReports::new(start.incarnation, config.max_links, config.directory_log),
+            replacing: false,
             suspended_told: false,
             timers: Deadlines::default(),
             dirty: BTreeSet::new(),

@@ -19,10 +19,11 @@ use crate::{
 /// How much of a lane is read in one piece.
 const READ_PIECE: usize = 64 * 1024;
 
-/// A link of another run of the same Id, while the current link is asked whether it lives.
+/// Another run of the same Id has been seen: the current link is asked whether it lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Challenger {
-    pub(super) link: LinkToken,
+    /// Its link, if it has come so far.
+    pub(super) link: Option<LinkToken>,
     /// What the current link had heard when it was asked.
     pub(super) heard: u64,
 }

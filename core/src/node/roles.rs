@@ -71,7 +71,9 @@ impl Node {
         if id.is_server() {
             self.linked_servers.insert(id);
             self.use_as_relay(token, id);
-            self.event(Event::ServerUp { id, name: hello.name.clone() });
+            if !self.replacing {
+                self.event(Event::ServerUp { id, name: hello.name.clone() });
+            }
             if was_suspended {
                 self.suspended_told = false;
                 self.event(Event::Resumed);
@@ -153,7 +155,7 @@ impl Node {
         } else {
             if let Some(slot) = slot {
                 let network = hello.network.clone();
-                if tables.set_client(id, hello.name.clone(), hello.incarnation, network, slot) {
+                if tables.set_client(id, hello.name.clone(), hello.incarnation, network, slot) && !self.replacing {
                     self.event(Event::PeerUp { id, name: hello.name.clone() });
                 }
             }
@@ -198,7 +200,9 @@ impl Node {
         self.relay_sources.retain(|_, server| *server != id);
         let name = self.remotes.get(&id).map(|remote| remote.name.clone()).unwrap_or_default();
         if id.is_server() {
-            self.event(Event::ServerDown { id, name: name.clone() });
+            if !self.replacing {
+                self.event(Event::ServerDown { id, name: name.clone() });
+            }
             self.drop_relay_routes(now, id);
         }
         let own_network_changed = id.is_server() && self.network.forget(&id);
@@ -208,12 +212,14 @@ impl Node {
                     self.forwarder.unlink(now, slot);
                 }
                 if id.is_server() {
-                    if tables.remove_server(&id) {
+                    if tables.remove_server(&id) && !self.replacing {
                         self.broadcast_servers(now);
                     }
                 } else {
                     tables.remove_client(&id);
-                    self.event(Event::PeerDown { id, name });
+                    if !self.replacing {
+                        self.event(Event::PeerDown { id, name });
+                    }
                     self.directory_changed(now);
                 }
             }
@@ -221,7 +227,7 @@ impl Node {
                 if id.is_server() {
                     let news = tables.server_lost(now, &id);
                     self.take_news(now, news);
-                    if self.is_suspended() && !self.suspended_told && self.stopping.is_none() {
+                    if self.is_suspended() && !self.suspended_told && !self.replacing && self.stopping.is_none() {
                         self.suspended_told = true;
                         self.event(Event::Suspended);
                     }
@@ -274,6 +280,9 @@ impl Node {
 
     /// The ways to `id` changed: its link tries the new ones and leaves those through slots that are gone.
     pub(super) fn renew_candidates(&mut self, now: Instant, id: Id) {
+        if self.has_restarted(&id) {
+            self.challenge(now, id, None);
+        }
         let routes = self.routes_to(&id);
         let remote = self.remotes.get(&id);
         let tokens: Vec<LinkToken> =
@@ -297,6 +306,16 @@ impl Node {
                 }
             }
             self.dirty.insert(token);
+        }
+    }
+
+    /// Whether a directory shows a newer run of `id` than the one that is linked.
+    fn has_restarted(&self, id: &Id) -> bool {
+        let RoleState::Peer(tables) = &self.role else { return false };
+        let linked = self.remotes.get(id).and_then(|remote| self.links.get(remote.current?)?.hello.as_ref());
+        match (linked, tables.row(id)) {
+            (Some(linked), Some(row)) => row.incarnation > linked.incarnation,
+            _ => false,
         }
     }
 
