@@ -497,10 +497,10 @@ impl Node {
         self.links.handshake_done(token);
         tracing::debug!(?remote, ?reason, ?phase, "link lost");
         self.count("links lost");
-        if let (Some(id), LostReason::Closed { code, .. }) = (remote, &reason) {
-            if let Some(code) = CloseCode::from_code(u64::from(*code)) {
-                self.explain_close(id, code);
-            }
+        if let (Some(id), LostReason::Closed { code, .. }) = (remote, &reason)
+            && let Some(code) = CloseCode::from_code(u64::from(*code))
+        {
+            self.explain_close(id, code);
         }
         match (
             phase,
