@@ -71,7 +71,7 @@ impl World {
                 breaches.push(Breach::new("convergence", [process.id()], "its application has not read all messages"));
             }
         }
-        if let Some(run) = self.streams.open().first() {
+        if let Some(run) = self.streams.stuck(self.now).first() {
             let node = self.id_of(run.process);
             breaches.push(Breach::new("streams_end", [node], "a byte stream neither ends nor is reset"));
         }
