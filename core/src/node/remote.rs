@@ -24,8 +24,9 @@ const READ_PIECE: usize = 64 * 1024;
 pub(super) struct Challenger {
     /// Its link, if it has come so far.
     pub(super) link: Option<LinkToken>,
-    /// What the current link had heard when it was asked.
-    pub(super) heard: u64,
+    /// The link that was asked, and when.
+    pub(super) asked: LinkToken,
+    pub(super) since: Instant,
 }
 
 /// Another node.
@@ -173,6 +174,7 @@ impl Node {
         let idle = |id: &Id, remote: &Remote| {
             remote.current.or(remote.dialling).is_none()
                 && remote.challenger.is_none()
+                && remote.conversation.as_ref().is_none_or(|conversation| !conversation.has_unfinished())
                 && !self.saved.servers.contains_key(id)
         };
         let mut by_age: Vec<(Option<Instant>, Id)> = self

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Event, Node, Route, StreamKey};
+use super::{Event, Node, Route, StreamKey, links::Phase};
 use crate::{
     CommandError, Id, Reason,
     link::{LinkEvent, LinkStreamId, LinkToken},
@@ -152,7 +152,15 @@ impl Node {
     pub(super) fn on_stream_event(&mut self, token: LinkToken, event: LinkEvent<Route>) {
         match event {
             LinkEvent::StreamOpened(id) => {
-                let Some(from) = self.links.get(token).and_then(|entry| entry.remote) else { return };
+                let max = self.config.max_streams as usize;
+                let Some(entry) = self.links.get_mut(token) else { return };
+                let from = match (entry.phase, entry.remote) {
+                    (Phase::Admitted, Some(from)) => from,
+                    (Phase::Greeting | Phase::Challenging, _) if entry.parked_streams.len() < max => {
+                        return entry.parked_streams.push(id);
+                    }
+                    _ => return,
+                };
                 let stream = self.streams.insert(token, id);
                 self.event(Event::StreamOpened { from, stream });
             }
