@@ -71,7 +71,10 @@ impl PeerTables {
         let Some(view) = self.views.remove(server) else { return Vec::new() };
         let touched = ids_of(&view);
         if self.views.is_empty() {
-            self.stale = Some(view);
+            // a view that never had a snapshot knows less than the one before it
+            if view.directory.version().is_some() || self.stale.is_none() {
+                self.stale = Some(view);
+            }
             return touched.into_iter().map(PeerNews::Changed).collect();
         }
         self.review(now, touched, true)
@@ -105,6 +108,7 @@ impl PeerTables {
         let mut touched: BTreeSet<Id> = added.into_iter().chain(gone).chain(changed).collect();
         if whole && let Some(stale) = self.stale.take() {
             touched.extend(ids_of(&stale));
+            touched.extend(self.online.keys());
         }
         Ok(self.review(now, touched, whole))
     }

@@ -14,11 +14,35 @@ use crate::path::PathKind;
 /// No acknowledgement for so long, and a probe that comes through then, mean that QUIC waits longer than it needs to.
 const STALL: Duration = Duration::from_millis(100);
 
+/// Authentic datagrams of a handshake remembered, to know their copies.
+const MAX_RACED: usize = 16;
+
+/// A QUIC datagram that came.
+#[derive(Clone, Copy)]
+pub(super) struct Arrived {
+    len: usize,
+    /// Of its bytes, until the link is established.
+    print: Option<[u8; 16]>,
+}
+
+impl Arrived {
+    /// The one that opens a link.
+    pub(super) fn first(data: &[u8]) -> Self {
+        Self { len: data.len(), print: Some(fingerprint(data)) }
+    }
+}
+
+fn fingerprint(data: &[u8]) -> [u8; 16] {
+    let mut print = [0; 16];
+    blake3::Hasher::new().update(data).finalize_xof().fill(&mut print);
+    print
+}
+
 impl<R: Copy + Ord + Debug> Link<R> {
     /// Takes a QUIC datagram that came by `route`.
     pub fn handle_datagram(&mut self, now: Instant, route: R, kind: PathKind, ecn: u8, data: BytesMut) {
         self.touch(now);
-        let len = data.len();
+        let arrived = self.arrived(&data);
         // quinn-proto has answers for what belongs to no connection; they end here
         let mut unsent = Vec::new();
         let address = self.token.made_up_address();
@@ -27,8 +51,12 @@ impl<R: Copy + Ord + Debug> Link<R> {
             Some(DatagramEvent::NewConnection(incoming)) => self.endpoint.ignore(incoming),
             Some(DatagramEvent::Response(_)) | None => {}
         }
-        self.note_received(now, route, kind, len);
+        self.note_received(now, route, kind, arrived);
         self.pump(now);
+    }
+
+    fn arrived(&self, data: &[u8]) -> Arrived {
+        Arrived { len: data.len(), print: (!self.was_established).then(|| fingerprint(data)) }
     }
 
     /// Takes a probe that came by `route`; whether it was authentic and new.
@@ -132,7 +160,8 @@ impl<R: Copy + Ord + Debug> Link<R> {
     }
 
     /// Draws the conclusions from a datagram that QUIC has taken: was it authentic and new?
-    pub(super) fn note_received(&mut self, now: Instant, route: R, kind: PathKind, len: usize) {
+    pub(super) fn note_received(&mut self, now: Instant, route: R, kind: PathKind, arrived: Arrived) {
+        let Arrived { len, print } = arrived;
         let received = self.conn.stats().frame_rx;
         let frames = total(&received);
         let fresh = frames != self.frames;
@@ -152,8 +181,14 @@ impl<R: Copy + Ord + Debug> Link<R> {
         if self.phase == Phase::Over {
             return;
         }
-        if fresh || !self.was_established {
+        // a handshake is raced over several routes: the copy of an authentic datagram speaks for its route too
+        let is_copy = print.is_some_and(|print| self.raced.contains(&print));
+        if fresh || is_copy {
             self.paths.learn(now, route, kind);
+        }
+        if let Some(print) = print.filter(|_| fresh) {
+            self.raced.truncate(MAX_RACED - 1);
+            self.raced.push_front(print);
         }
         self.paths.note_received(now, route, len, fresh);
         if let Some(sent) = self.signals.take_acknowledged() {

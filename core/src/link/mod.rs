@@ -43,6 +43,7 @@ use crate::{
 };
 use byte_streams::ByteStreams;
 use congestion::Signals;
+use drive::Arrived;
 use ending::Closing;
 use ids::Ids;
 use lanes::Lanes;
@@ -95,6 +96,8 @@ pub struct Link<R> {
     frames: u64,
     /// The way that the last authentic packet came by.
     last_route: Option<R>,
+    /// Authentic datagrams of the handshake, newest first.
+    raced: VecDeque<[u8; 16]>,
     /// What QUIC's estimates are about.
     used_route: Option<R>,
     last_acknowledged: Instant,
@@ -191,7 +194,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
 
         // quinn-proto has answers for strangers; they end here
         let mut unsent = Vec::new();
-        let len = data.len();
+        let arrived = Arrived::first(&data);
         let ecn = EcnCodepoint::from_bits(ecn);
         let event = endpoint.handle(now, token.made_up_address(), None, ecn, data, &mut unsent)?;
         let DatagramEvent::NewConnection(incoming) = event else { return None };
@@ -202,7 +205,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         // not a candidate of ours: until the remote has proven that address, little goes there
         paths.learn(now, route, kind);
         let mut link = Self::new(env, now, token, &rng, Parts { endpoint, handle, conn, paths, signals });
-        link.note_received(now, route, kind, len);
+        link.note_received(now, route, kind, arrived);
         link.pump(now);
         Some(link)
     }
@@ -236,6 +239,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             quic_deadline: None,
             frames: 0,
             last_route: None,
+            raced: VecDeque::new(),
             used_route: None,
             last_acknowledged: now,
             ambiguous_until: now,

@@ -112,8 +112,10 @@ impl Inbox {
         self.unhanded_messages == 0
     }
 
+    /// What was read in one piece with the last message that the application may hold waits here.
     pub(super) fn poll_event(&mut self) -> Option<ConversationEvent> {
-        self.events.pop_front()
+        let held = self.unhanded_messages.saturating_sub(self.events.len());
+        if held < self.max_messages.max(1) { self.events.pop_front() } else { None }
     }
 
     pub(super) fn heard(&self) -> Option<Heard> {

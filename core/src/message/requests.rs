@@ -19,9 +19,9 @@ pub struct Requests {
 pub struct RequestsFull;
 
 impl Requests {
-    /// None yet.
-    pub fn new(config: &Config) -> Self {
-        Self { waiting: BTreeMap::new(), deadlines: Deadlines::default(), next: 1, max: config.max_requests }
+    /// None yet. Numbers go up from `first`: draw it at random, so that a late reply to an earlier run fits nothing.
+    pub fn new(config: &Config, first: u64) -> Self {
+        Self { waiting: BTreeMap::new(), deadlines: Deadlines::default(), next: first, max: config.max_requests }
     }
 
     /// Notes a request to `to` and returns its number, which is never used again.
@@ -33,7 +33,7 @@ impl Requests {
             return Err(RequestsFull);
         }
         let rid = self.next;
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
         self.waiting.insert(rid, to);
         self.deadlines.set(rid, Some(deadline));
         Ok(rid)
@@ -84,7 +84,7 @@ mod tests {
     }
 
     fn table(max: usize) -> Requests {
-        Requests::new(&Config { max_requests: max, ..Config::default() })
+        Requests::new(&Config { max_requests: max, ..Config::default() }, 1)
     }
 
     #[test]

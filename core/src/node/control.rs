@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use super::{Event, Node, roles::RoleState};
+use super::{Node, roles::RoleState};
 use crate::{
     Id,
     link::LinkToken,
     server::Lost,
-    table::{Refused, ServerRow},
+    table::{Bounded, Refused, ServerRow},
     wire::Control,
 };
 
@@ -23,10 +23,7 @@ impl Node {
                     self.broken(now, token, violation);
                 }
             }
-            Control::Duplicate(addresses) => {
-                let own = self.id();
-                self.event(Event::DuplicateIdentity { id: own, addresses: addresses.into_vec() });
-            }
+            Control::Duplicate(addresses) => self.on_duplicate(token, addresses.into_vec()),
             message if id.is_server() => self.on_server_control(now, token, id, message),
             message => self.on_client_control(now, token, id, message),
         }
@@ -81,8 +78,12 @@ impl Node {
         if !rows.iter().all(|(id, _)| id.is_server()) {
             return self.violation(now, token);
         }
+        let mut news = false;
         for (id, row) in &rows {
-            self.remember_server(*id, &row.name, &row.addresses);
+            news |= self.remember_server(*id, &row.name, &row.addresses);
+        }
+        if news {
+            self.save();
         }
         let ids: Vec<Id> = rows.iter().map(|(id, _)| *id).collect();
         match &mut self.role {
@@ -92,7 +93,10 @@ impl Node {
                 let own = rows.into_iter().find(|(id, _)| *id == from);
                 if let (Some((_, row)), Some(known)) = (own, tables.server(&from)) {
                     let slot = known.slot;
-                    tables.set_server(from, ServerRow { slot, ..row });
+                    let worked = self.remotes.get(&from).map(|remote| remote.addresses.clone()).unwrap_or_default();
+                    let told = row.addresses.iter().copied().filter(|address| !worked.contains(address));
+                    let addresses = Bounded::first(worked.iter().copied().chain(told));
+                    tables.set_server(from, ServerRow { slot, addresses, ..row });
                 }
             }
         }

@@ -21,6 +21,9 @@ use crate::{
 /// The higher Id of two peers waits this long for the lower one's dial, unless it has something to say.
 const YIELD: Duration = Duration::from_secs(2);
 
+/// Relays that one link keeps as ways; the rest of its candidates are direct.
+const MAX_RELAYS: usize = 4;
+
 /// An address of some server.
 #[derive(Clone, Debug)]
 pub(super) struct Introducer {
@@ -45,13 +48,18 @@ impl Node {
             return false;
         }
         match &self.role {
-            RoleState::Server(_) => id.is_server(),
-            RoleState::Peer(_) if id.is_server() => true,
+            _ if id.is_server() => self.is_known_server(id),
+            RoleState::Server(_) => false,
             RoleState::Peer(tables) => {
                 let mesh = tables.online().len() < self.config.full_mesh_peers;
                 tables.online().contains_key(id) && (mesh || self.has_traffic(id))
             }
         }
+    }
+
+    /// Remembered, or introduced by the user: not all that somebody ever named.
+    fn is_known_server(&self, id: &Id) -> bool {
+        self.saved.servers.contains_key(id) || self.remotes.get(id).is_some_and(|remote| !remote.addresses.is_empty())
     }
 
     fn has_traffic(&self, id: &Id) -> bool {
@@ -69,19 +77,21 @@ impl Node {
         }
         let yields = !id.is_server() && id < self.id() && !self.has_traffic(&id);
         let waited = self.remote(id).attempt > 0;
+        if yields && self.timers.get(&Timer::Dial(id)).is_some() {
+            return;
+        }
         if yields && !waited {
             self.remote(id).attempt = 1;
-            if self.timers.get(&Timer::Dial(id)).is_none() {
-                self.timers.set(Timer::Dial(id), Some(now + YIELD));
-            }
+            self.timers.set(Timer::Dial(id), Some(now + YIELD));
             return;
         }
         let routes = self.routes_to(&id);
         if routes.is_empty() {
             return self.retry_later(now, id);
         }
-        if let Some(token) = self.dial(now, Some(id), Origin::Dialled(id), routes) {
-            self.remote(id).dialling = Some(token);
+        match self.dial(now, Some(id), Origin::Dialled(id), routes) {
+            Some(token) => self.remote(id).dialling = Some(token),
+            None => self.retry_later(now, id),
         }
     }
 
@@ -110,7 +120,9 @@ impl Node {
                 // a relayed link may carry one more relay packet, not two: only servers are reached through servers
                 let direct = |server: &Id| self.route_of(server).is_some_and(|route| route.via().is_none());
                 let usable = relays.filter(|(server, _)| !id.is_server() || direct(server));
-                routes.extend(usable.map(|(server, slot)| (Route::Relay { server, slot }, PathKind::Relayed)));
+                routes.extend(
+                    usable.take(MAX_RELAYS).map(|(server, slot)| (Route::Relay { server, slot }, PathKind::Relayed)),
+                );
                 if id.is_server() {
                     addresses.extend(tables.servers().get(id).iter().flat_map(|row| row.addresses.iter()));
                 } else if let Some(row) = tables.row(id)
@@ -124,10 +136,11 @@ impl Node {
         if let Some(known) = self.saved.servers.get(id) {
             addresses.extend(&known.addresses);
         }
+        let relays = routes.len();
         for remote in addresses {
             let Some(socket) = self.network.socket_for(&remote) else { continue };
             let route = Route::Udp { socket, remote };
-            let full = routes.len() >= self.config.max_candidates;
+            let full = routes.len() - relays >= self.config.max_candidates.saturating_sub(MAX_RELAYS);
             if !full && !self.network.is_own(&remote) && !routes.iter().any(|(known, _)| *known == route) {
                 routes.push((route, PathKind::Direct));
             }
@@ -213,12 +226,18 @@ impl Node {
 
     pub(super) fn introducer_is(&mut self, index: usize, id: Id, address: SocketAddr) {
         if let Some(introducer) = self.introducers.get_mut(index) {
-            introducer.id = Some(id);
             introducer.attempt = 0;
         }
         let remote = self.remote(id);
         if !remote.addresses.contains(&address) {
             remote.addresses.push(address);
+        }
+    }
+
+    /// Who answers at an introducer's address; whether it will have this node is another question.
+    pub(super) fn introducer_answers(&mut self, index: usize, id: Id) {
+        if let Some(introducer) = self.introducers.get_mut(index) {
+            introducer.id = Some(id);
         }
     }
 

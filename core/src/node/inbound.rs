@@ -136,7 +136,7 @@ impl Node {
 
     /// With the relay forced, nothing of another peer is taken from a direct path.
     fn may_use(&self, token: LinkToken, route: &Route) -> bool {
-        if !self.relay_only || route.via().is_some() {
+        if !self.relay_only || self.id().is_server() || route.via().is_some() {
             return true;
         }
         self.links.get(token).is_none_or(|entry| match (entry.remote, entry.origin) {
@@ -166,14 +166,14 @@ impl Node {
         if self.stopping.is_some() || (self.relay_only && !own.is_server() && route.via().is_none()) {
             return self.count("dropped: first packet not wanted");
         }
+        if self.nonces.contains(&nonce) {
+            return self.count("dropped: first packet replayed");
+        }
         if !self.first_packets.admit(now, &route, &self.config)
             || self.links.inbound_handshakes() >= self.config.max_handshakes
             || self.links.len() >= self.config.max_links
         {
             return self.count("dropped: first packet over budget");
-        }
-        if self.nonces.contains(&nonce) {
-            return self.count("dropped: first packet replayed");
         }
         let (token, seed) = self.links.fresh();
         let path_kind = self.kind(&route);
@@ -204,12 +204,11 @@ impl Node {
         let authentic = entry.link.handle_probe(now, route, kind, data);
         let remote = entry.remote;
         if authentic {
-            entry.probes = entry.probes.wrapping_add(1);
             if let (Route::Udp { remote, .. }, Some(ip)) = (route, local_ip) {
                 entry.set_source(remote, ip);
             }
             if let Some(server) = remote.filter(|id| self.relays.contains_key(id)) {
-                self.relay_sources.insert(route, server);
+                self.note_route(server, route);
             }
             self.dirty.insert(token);
         } else {
@@ -222,6 +221,7 @@ impl Node {
         if let Some(server) = self.relay_sources.get(&route).copied()
             && let Some(relay) = self.relays.get_mut(&server)
             && let Ok(opened) = relay.link.open(&data)
+            && Some(opened.dst) == relay.own_slot
         {
             if opened.src == Slot::SERVER {
                 return self.count("relay: told of a stale slot");
@@ -233,6 +233,9 @@ impl Node {
             return self.count("dropped: relay packet not authentic");
         }
         match self.forwarder.receive(now, route, &mut data) {
+            Verdict::Forward { route, nested: true, .. } if route.via().is_some() => {
+                self.count("dropped: nested too deep");
+            }
             Verdict::Forward { to, route, .. } => {
                 self.count("relayed");
                 self.queue(route, data, None, 0, Some(to));

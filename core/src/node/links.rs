@@ -11,12 +11,16 @@ use subtle::ConstantTimeEq;
 use super::{Event, Node, Route, Timer, Warning, remote::Challenger};
 use crate::{
     Id,
-    link::{Link, LinkEvent, LinkToken, LostReason},
+    link::{Link, LinkEvent, LinkStreamId, LinkToken, LostReason},
     rng::Rng,
     table::Bounded,
     wire::{CloseCode, Control, Hello},
 };
 
+/// How long an established link may take to say who it is.
+const GREETING: Duration = Duration::from_secs(5);
+/// A link that lasted so long clears what dials before it cost.
+const STEADY: Duration = Duration::from_secs(5);
 /// How long an old link has to answer before a newcomer of another run takes its place.
 const CHALLENGE: Duration = Duration::from_millis(1000);
 /// How long a refused link stays, so that it hears why.
@@ -64,9 +68,11 @@ pub(super) struct Entry {
     pub(super) ready: bool,
     /// Relayed ways that it was given or has used.
     pub(super) relayed: BTreeSet<Route>,
-    /// Authentic probes received.
-    pub(super) probes: u64,
     parked: Vec<Control>,
+    /// Streams that the remote opened before it was admitted.
+    pub(super) parked_streams: Vec<LinkStreamId>,
+    told_duplicate: bool,
+    admitted: Option<Instant>,
     sources: Vec<(SocketAddr, IpAddr)>,
 }
 
@@ -83,8 +89,10 @@ impl Entry {
             first_id,
             ready: false,
             relayed: BTreeSet::new(),
-            probes: 0,
             parked: Vec::new(),
+            parked_streams: Vec::new(),
+            told_duplicate: false,
+            admitted: None,
             sources: Vec::new(),
         }
     }
@@ -107,11 +115,6 @@ impl Entry {
         if route.via().is_some() && self.relayed.len() < MAX_RELAYED {
             self.relayed.insert(route);
         }
-    }
-
-    /// Grows with everything authentic and new that the other end sends.
-    fn heard(&self) -> u64 {
-        self.link.stats().datagrams_received.wrapping_add(self.probes)
     }
 
     fn is_inbound(&self) -> bool {
@@ -249,6 +252,7 @@ impl Node {
         let own = self.id();
         let Some(entry) = self.links.get_mut(token) else { return };
         entry.phase = Phase::Greeting;
+        self.timers.set(Timer::Greeting(token), Some(now + GREETING));
         entry.remote = Some(remote);
         entry.nonce = nonce;
         if remote == own {
@@ -257,6 +261,15 @@ impl Node {
             }
             return self.close(now, token, CloseCode::Unwanted);
         }
+        // an address of a server that is linked already: one link is enough
+        let is_spare = matches!(entry.origin, Origin::Introducer(_));
+        if let Origin::Introducer(index) = entry.origin {
+            self.introducer_answers(index, remote);
+        }
+        if is_spare && self.is_linked(&remote) {
+            return self.close(now, token, CloseCode::Unwanted);
+        }
+        let Some(entry) = self.links.get_mut(token) else { return };
         // servers never dial peers
         if entry.is_inbound() && remote.is_server() && !own.is_server() {
             return self.close(now, token, CloseCode::Unwanted);
@@ -299,10 +312,7 @@ impl Node {
         let Some(id) = entry.remote else { return };
         match (entry.phase, message) {
             (Phase::Greeting, Control::Hello(hello)) => self.on_hello(now, token, id, hello),
-            (Phase::Greeting, Control::Duplicate(addresses)) => {
-                let own = self.id();
-                self.event(Event::DuplicateIdentity { id: own, addresses: addresses.into_vec() });
-            }
+            (Phase::Greeting, Control::Duplicate(addresses)) => self.on_duplicate(token, addresses.into_vec()),
             (Phase::Challenging, message) if entry.parked.len() < MAX_PARKED => entry.parked.push(message),
             (Phase::Admitted, Control::Hello(_)) | (Phase::Greeting | Phase::Challenging, _) => {
                 self.violation(now, token);
@@ -312,16 +322,34 @@ impl Node {
         }
     }
 
+    /// The other end has not said who it is.
+    pub(super) fn greeting_due(&mut self, now: Instant, token: LinkToken) {
+        if self.links.get(token).is_some_and(|entry| entry.phase == Phase::Greeting) {
+            self.violation(now, token);
+        }
+    }
+
+    /// The other end has seen two holders of this node's key; once for each link.
+    pub(super) fn on_duplicate(&mut self, token: LinkToken, addresses: Vec<SocketAddr>) {
+        let own = self.id();
+        let Some(entry) = self.links.get_mut(token) else { return };
+        if !std::mem::replace(&mut entry.told_duplicate, true) {
+            self.event(Event::DuplicateIdentity { id: own, addresses });
+        }
+    }
+
     fn on_hello(&mut self, now: Instant, token: LinkToken, id: Id, hello: Box<Hello>) {
         if let Err(code) = self.judge_hello(token, id, &hello) {
             if code == CloseCode::ForeignCluster {
-                self.event(Event::Warning(Warning::ForeignCluster { id }));
+                if self.remote(id).refusal.replace(code) != Some(code) {
+                    self.event(Event::Warning(Warning::ForeignCluster { id }));
+                }
             } else if self.links.get(token).is_some_and(|entry| !entry.is_inbound()) {
                 self.explain_close(id, code);
             }
             return self.close(now, token, code);
         }
-        if let (None, Some(cluster)) = (self.cluster, hello.cluster) {
+        if let (None, Some(cluster), true) = (self.cluster, hello.cluster, id.is_server()) {
             self.cluster = Some(cluster);
             self.save();
         }
@@ -341,10 +369,7 @@ impl Node {
         let Some(old) = self.links.get_mut(current) else { return self.admit(now, token, id) };
         let same_run = old.hello.as_ref().is_some_and(|hello| hello.incarnation == incarnation);
         if !same_run {
-            old.link.retry_paths(now);
-            let heard = old.heard();
-            self.dirty.insert(current);
-            return self.challenge(now, Challenger { link: token, heard }, id);
+            return self.challenge(now, id, Some(token));
         }
         let named_as_lost = new_by == id && last_link == Some(old.nonce);
         let newer_stays = match begun(old) {
@@ -372,11 +397,22 @@ impl Node {
         }
     }
 
-    fn challenge(&mut self, now: Instant, challenger: Challenger, id: Id) {
-        if let Some(rival) = self.remote(id).challenger.replace(challenger) {
-            self.close(now, rival.link, CloseCode::Superseded);
+    /// Asks the current link to `id` whether it lives: another run of that Id has been seen, perhaps by a link of its own.
+    pub(super) fn challenge(&mut self, now: Instant, id: Id, newcomer: Option<LinkToken>) {
+        let Some(current) = self.remotes.get(&id).and_then(|remote| remote.current) else { return };
+        let Some(old) = self.links.get_mut(current) else { return };
+        old.link.challenge(now);
+        self.dirty.insert(current);
+        let running = self.remote(id).challenger;
+        if let (Some(running), None) = (running, newcomer) {
+            tracing::trace!(?running, "challenged already");
+            return;
         }
-        if let Some(entry) = self.links.get_mut(challenger.link) {
+        if let Some(rival) = running.and_then(|running| running.link) {
+            self.close(now, rival, CloseCode::Superseded);
+        }
+        self.remote(id).challenger = Some(Challenger { link: newcomer, asked: current, since: now });
+        if let Some(entry) = newcomer.and_then(|token| self.links.get_mut(token)) {
             entry.phase = Phase::Challenging;
         }
         self.timers.set(Timer::Challenge(id), Some(now + CHALLENGE));
@@ -385,22 +421,35 @@ impl Node {
     /// The old link has had its time: if it answered, the newcomer is a duplicate; else it takes the place.
     pub(super) fn judge_challenge(&mut self, now: Instant, id: Id) {
         let challenger = self.remotes.get_mut(&id).and_then(|remote| remote.challenger.take());
-        let Some(Challenger { link: newcomer, heard }) = challenger else { return };
-        let Some(entry) = self.links.get(newcomer).filter(|entry| entry.phase == Phase::Challenging) else { return };
-        let new_address = entry.link.route().and_then(|route| route.address());
+        let Some(Challenger { link: newcomer, asked, since }) = challenger else { return };
+        let newcomer = newcomer.filter(|token| self.is_challenging(*token));
         let current = self.remotes.get(&id).and_then(|remote| remote.current);
-        let Some(old) = current.and_then(|token| Some((token, self.links.get(token)?))) else {
-            return self.admit(now, newcomer, id);
-        };
-        let (token, old) = old;
-        if old.heard() == heard {
-            return self.replace(now, newcomer, id);
+        if newcomer.is_some() && current.is_some_and(|current| current != asked) {
+            // another link took the place meanwhile: it is asked in its turn
+            return self.challenge(now, id, newcomer);
         }
-        let old_address = old.link.route().and_then(|route| route.address());
-        let addresses: Vec<SocketAddr> = [old_address, new_address].into_iter().flatten().collect();
+        let answered = |entry: &Entry| entry.link.last_answer().is_some_and(|at| at >= since);
+        let old = current.and_then(|token| Some((token, answered(self.links.get(token)?))));
+        match (old, newcomer) {
+            (Some((old, true)), Some(newcomer)) => self.refuse_duplicate(now, id, old, newcomer),
+            (Some((_, true)), None) | (None, None) => {}
+            (Some((_, false)), Some(newcomer)) => self.replace(now, newcomer, id),
+            (Some((old, false)), None) => self.close(now, old, CloseCode::Superseded),
+            (None, Some(newcomer)) => self.admit(now, newcomer, id),
+        }
+    }
+
+    fn is_challenging(&self, token: LinkToken) -> bool {
+        self.links.get(token).is_some_and(|entry| entry.phase == Phase::Challenging)
+    }
+
+    /// Both runs live: both are told, and the newcomer has to go.
+    fn refuse_duplicate(&mut self, now: Instant, id: Id, old: LinkToken, newcomer: LinkToken) {
+        let address = |token| self.links.get(token).and_then(|entry| entry.link.route()?.address());
+        let addresses: Vec<SocketAddr> = [address(old), address(newcomer)].into_iter().flatten().collect();
         self.count("duplicate identity");
         let told = Control::Duplicate(Bounded::first(addresses.iter().copied()));
-        self.tell_link(now, token, &told);
+        self.tell_link(now, old, &told);
         self.tell_link(now, newcomer, &told);
         // a close would overtake what was just said
         if let Some(entry) = self.links.get_mut(newcomer) {
@@ -412,11 +461,13 @@ impl Node {
 
     /// The newcomer takes the place of the current link.
     fn replace(&mut self, now: Instant, token: LinkToken, id: Id) {
+        self.replacing = Some(id);
         if let Some(old) = self.remote(id).current {
             self.unlink(now, old, id);
             self.close(now, old, CloseCode::Superseded);
         }
         self.admit(now, token, id);
+        self.replacing = None;
     }
 
     /// The link is now the current one to its Id.
@@ -425,7 +476,9 @@ impl Node {
         let Some(hello) = entry.hello.clone() else { return };
         entry.phase = Phase::Admitted;
         let nonce = entry.nonce;
+        entry.admitted = Some(now);
         let parked = std::mem::take(&mut entry.parked);
+        let streams = std::mem::take(&mut entry.parked_streams);
         if let Origin::Introducer(index) = entry.origin
             && let Some(address) = entry.link.route().and_then(|route| route.address())
         {
@@ -437,10 +490,9 @@ impl Node {
             remote.dialling = None;
         }
         remote.last_nonce = Some(nonce);
-        remote.attempt = 0;
         remote.idle_since = None;
         remote.name = hello.name.clone();
-        if remote.challenger.is_some_and(|challenger| challenger.link == token) {
+        if remote.challenger.is_some_and(|challenger| challenger.link == Some(token)) {
             remote.challenger = None;
         }
         if let Some(conversation) = &mut remote.conversation {
@@ -452,12 +504,19 @@ impl Node {
         for message in parked {
             self.on_admitted_control(now, token, id, message);
         }
+        for stream in streams {
+            self.on_stream_event(token, LinkEvent::StreamOpened(stream));
+        }
     }
 
     /// Takes the current link out of its place, and all that hangs on it.
     fn unlink(&mut self, now: Instant, token: LinkToken, id: Id) {
         let Some(remote) = self.remotes.get_mut(&id).filter(|remote| remote.current == Some(token)) else { return };
         remote.current = None;
+        let admitted = self.links.get(token).and_then(|entry| entry.admitted);
+        if admitted.is_some_and(|since| now.saturating_duration_since(since) >= STEADY) {
+            remote.attempt = 0;
+        }
         remote.idle_since = Some(now);
         remote.unwritten.clear();
         remote.unread.clear();
@@ -476,10 +535,10 @@ impl Node {
         self.links.handshake_done(token);
         tracing::debug!(?remote, ?reason, ?phase, "link lost");
         self.count("links lost");
-        if let (Some(id), LostReason::Closed { code, .. }) = (remote, &reason) {
-            if let Some(code) = CloseCode::from_code(u64::from(*code)) {
-                self.explain_close(id, code);
-            }
+        if let (Some(id), LostReason::Closed { code, .. }) = (remote, &reason)
+            && let Some(code) = CloseCode::from_code(u64::from(*code))
+        {
+            self.explain_close(id, code);
         }
         match (
             phase,
@@ -491,8 +550,9 @@ impl Node {
             (Phase::Admitted, Some(id)) => {
                 self.unlink(now, token, id);
                 let challenger = self.remote(id).challenger.take();
-                match challenger {
-                    Some(newcomer) => self.admit(now, newcomer.link, id),
+                let newcomer = challenger.and_then(|challenger| challenger.link);
+                match newcomer.filter(|token| self.is_challenging(*token)) {
+                    Some(newcomer) => self.admit(now, newcomer, id),
                     None => self.retry_later(now, id),
                 }
             }
@@ -560,7 +620,12 @@ impl Node {
     }
 
     fn remove_link(&mut self, now: Instant, token: LinkToken) {
+        if let Some(id) = self.links.get(token).and_then(|entry| entry.remote) {
+            self.unlink(now, token, id);
+        }
         let Some(entry) = self.links.remove(token) else { return };
+        self.reset_streams(token);
+        self.timers.set(Timer::Greeting(token), None);
         self.timers.set(Timer::Link(token), None);
         if let Origin::Dialled(id) = entry.origin
             && let Some(remote) = self.remotes.get_mut(&id)

@@ -19,6 +19,12 @@ const REQUEST: u64 = 1 << 63;
 /// The tag of replies: nobody asks what became of them.
 const REPLY: u64 = u64::MAX;
 
+/// `now + time`; a year from now if that is beyond what an instant can be.
+fn after(now: Instant, time: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 86_400);
+    now.checked_add(time).unwrap_or(now + YEAR)
+}
+
 /// What a receipt is for.
 #[derive(Clone, Copy, Debug)]
 enum Handed {
@@ -36,12 +42,12 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, first_request: u64) -> Self {
         Self {
             next: 0,
             receipts: BTreeMap::new(),
             replies: BTreeMap::new(),
-            requests: Requests::new(config),
+            requests: Requests::new(config, first_request >> 2),
             max_replies: config.max_requests,
         }
     }
@@ -73,7 +79,7 @@ impl Node {
             }
         }
         let send = SendId(self.messages.number());
-        let expires = now + options.ttl.unwrap_or(self.config.message_ttl);
+        let expires = after(now, options.ttl.unwrap_or(self.config.message_ttl));
         for id in to {
             self.send_one(now, *id, send, &data, options.lane, expires);
         }
@@ -170,7 +176,7 @@ impl Node {
         if to == self.id() {
             return Err(CommandError::BadDestinations);
         }
-        let expires = now + timeout.unwrap_or(self.config.request_timeout);
+        let expires = after(now, timeout.unwrap_or(self.config.request_timeout));
         let reachable = self.reachable(now, &to);
         if reachable.is_ok() && !self.conversation(now, to).has_room(data.len()) {
             return Err(CommandError::Blocked { to, data });

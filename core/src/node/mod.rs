@@ -55,6 +55,8 @@ pub struct Node {
     server_key: Option<ServerKey>,
     relay_only: bool,
     cluster: Option<ClusterId>,
+    /// A cluster made just now: it counts once it is on disk.
+    founding: Option<(PersistId, ClusterId)>,
     introducers: Vec<dial::Introducer>,
     saved: Saved,
     network: OwnNetwork,
@@ -79,6 +81,8 @@ pub struct Node {
     conversations: u64,
     streams: StreamTable,
     reports: LinkReports,
+    /// A link takes another's place: nothing comes up or goes down by that.
+    replacing: Option<Id>,
     /// Whether the application was told that this node is suspended.
     suspended_told: bool,
     timers: Deadlines<Timer>,
@@ -105,6 +109,7 @@ struct Relay {
 enum Timer {
     Link(LinkToken),
     Challenge(Id),
+    Greeting(LinkToken),
     Refused(LinkToken),
     Dial(Id),
     Introducer(usize),
@@ -121,6 +126,7 @@ impl Timer {
         match self {
             Self::Link(_) => "link",
             Self::Challenge(_) => "challenge",
+            Self::Greeting(_) => "greeting",
             Self::Refused(_) => "refused",
             Self::Dial(_) => "dial",
             Self::Introducer(_) => "introducer",
@@ -158,15 +164,12 @@ impl Node {
         let id = start.identity.id();
         let saved = Saved::read(start.saved.as_ref(), id)?;
         let rng = Rng::from_seed(start.seed);
-        let mut cluster = saved.cluster;
+        let founds = id.is_server() && start.found && saved.cluster.is_none();
         if id.is_server() {
             if start.server_key.is_none() {
                 return Err(StartError::NoServerKey);
             }
-            if cluster.is_none() && start.found {
-                cluster = Some(ClusterId(rng.fork("cluster", 0).bytes()));
-            }
-            if cluster.is_none() && start.introducers.is_empty() {
+            if saved.cluster.is_none() && !founds && start.introducers.is_empty() {
                 return Err(StartError::NoCluster);
             }
         } else if start.introducers.is_empty() && saved.servers.is_empty() {
@@ -183,7 +186,8 @@ impl Node {
             incarnation: start.incarnation,
             server_key: start.server_key,
             relay_only: start.relay_only,
-            cluster,
+            cluster: saved.cluster,
+            founding: None,
             introducers: start.introducers.into_iter().map(dial::Introducer::new).collect(),
             network,
             now: start.now,
@@ -198,10 +202,11 @@ impl Node {
             forwarder: Forwarder::new(config.slot_rest, config.max_peers),
             slots: BTreeMap::new(),
             relay_sources: BTreeMap::new(),
-            messages: Messages::new(&config),
+            messages: Messages::new(&config, rng.fork("requests", 0).next_u64()),
             conversations: 0,
             streams: StreamTable::default(),
             reports: LinkReports::new(start.incarnation, config.max_links, config.directory_log),
+            replacing: None,
             suspended_told: false,
             timers: Deadlines::default(),
             dirty: BTreeSet::new(),
@@ -215,14 +220,14 @@ impl Node {
             rng,
             config,
         };
+        if founds {
+            node.found();
+        }
         node.begin(start.now);
         Ok(node)
     }
 
     fn begin(&mut self, now: Instant) {
-        if self.cluster != self.saved.cluster {
-            self.save();
-        }
         let known: Vec<Id> = self.saved.servers.keys().copied().collect();
         for id in known {
             self.remote(id);
@@ -242,7 +247,7 @@ impl Node {
         match input {
             Input::Datagram(datagram) => self.receive(now, datagram),
             Input::Timeout => {}
-            Input::Persisted(_) => self.count("persisted"),
+            Input::Persisted(id) => self.persisted(id),
             Input::NetworkChanged(local) => self.network_changed(now, local),
         }
         self.run_timers(now);
@@ -259,6 +264,7 @@ impl Node {
                     }
                 }
                 Timer::Challenge(id) => self.judge_challenge(now, id),
+                Timer::Greeting(token) => self.greeting_due(now, token),
                 Timer::Refused(token) => self.close(now, token, crate::wire::CloseCode::DuplicateIdentity),
                 Timer::Dial(id) => self.consider(now, id),
                 Timer::Introducer(index) => self.dial_introducer(now, index),
@@ -300,7 +306,16 @@ impl Node {
     /// The next event or order to persist. Call until it returns `None`.
     pub fn poll(&mut self) -> Option<Output> {
         self.settle(self.now);
-        self.outputs.pop_front()
+        loop {
+            let output = self.outputs.pop_front()?;
+            // what happened to a stream before its end does not matter after it
+            if let Output::Event(Event::StreamReadable(stream) | Event::StreamWritable(stream)) = &output
+                && !self.streams.is_open(*stream)
+            {
+                continue;
+            }
+            return Some(output);
+        }
     }
 
     /// When to call [`handle`](Self::handle) with [`Input::Timeout`]; due at once while any output is queued.

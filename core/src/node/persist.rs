@@ -55,9 +55,23 @@ impl Saved {
 }
 
 impl Node {
+    /// Makes a new cluster. Nobody hears of it before it is on disk: a restart would make another one.
+    pub(super) fn found(&mut self) {
+        let cluster = ClusterId(self.rng.fork("cluster", 0).bytes());
+        self.founding = Some((PersistId(self.saved.orders.saturating_add(1)), cluster));
+        self.save();
+    }
+
+    /// An order is on disk, and so are those before it.
+    pub(super) fn persisted(&mut self, id: PersistId) {
+        if let Some((_, cluster)) = self.founding.take_if(|(order, _)| *order <= id) {
+            self.cluster = Some(cluster);
+        }
+    }
+
     /// Orders the durable state to disk.
     pub(super) fn save(&mut self) {
-        self.saved.cluster = self.cluster;
+        self.saved.cluster = self.cluster.or(self.founding.map(|(_, cluster)| cluster));
         self.saved.orders = self.saved.orders.saturating_add(1);
         let persist = Persist { id: PersistId(self.saved.orders), state: self.saved.to_bytes() };
         // an order not taken yet is superseded: the new one holds the whole state
@@ -65,25 +79,27 @@ impl Node {
         self.outputs.push_back(Output::Persist(persist));
     }
 
-    /// Remembers where a server is; the oldest knowledge is not dropped for the newest, except to keep the bound.
-    pub(super) fn remember_server(&mut self, id: Id, name: &Name, addresses: &[SocketAddr]) {
-        if id == self.id() || addresses.is_empty() {
-            return;
+    /// Remembers where a server is, the addresses that worked included; one that is not linked makes room for it.
+    /// Returns whether that is news, to be [saved](Self::save).
+    pub(super) fn remember_server(&mut self, id: Id, name: &Name, addresses: &[SocketAddr]) -> bool {
+        let worked = self.remotes.get(&id).map(|remote| remote.addresses.as_slice()).unwrap_or_default();
+        let mut all: Vec<SocketAddr> = worked.to_vec();
+        all.extend(addresses.iter().filter(|address| !worked.contains(address)));
+        all.truncate(self.config.max_addresses);
+        if id == self.id() || all.is_empty() {
+            return false;
         }
-        let server = SavedServer {
-            name: name.clone(),
-            addresses: addresses.iter().copied().take(self.config.max_addresses).collect(),
-        };
+        let server = SavedServer { name: name.clone(), addresses: all };
         if self.saved.servers.get(&id) == Some(&server) {
-            return;
+            return false;
         }
         if self.saved.servers.len() >= self.config.max_servers && !self.saved.servers.contains_key(&id) {
             let gone = self.saved.servers.keys().find(|known| !self.is_linked(known)).copied();
-            let Some(gone) = gone else { return };
+            let Some(gone) = gone else { return false };
             self.saved.servers.remove(&gone);
         }
         self.saved.servers.insert(id, server);
-        self.save();
+        true
     }
 }
 

@@ -19,12 +19,14 @@ use crate::{
 /// How much of a lane is read in one piece.
 const READ_PIECE: usize = 64 * 1024;
 
-/// A link of another run of the same Id, while the current link is asked whether it lives.
+/// Another run of the same Id has been seen: the current link is asked whether it lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Challenger {
-    pub(super) link: LinkToken,
-    /// What the current link had heard when it was asked.
-    pub(super) heard: u64,
+    /// Its link, if it has come so far.
+    pub(super) link: Option<LinkToken>,
+    /// The link that was asked, and when.
+    pub(super) asked: LinkToken,
+    pub(super) since: Instant,
 }
 
 /// Another node.
@@ -172,6 +174,7 @@ impl Node {
         let idle = |id: &Id, remote: &Remote| {
             remote.current.or(remote.dialling).is_none()
                 && remote.challenger.is_none()
+                && remote.conversation.as_ref().is_none_or(|conversation| !conversation.has_unfinished())
                 && !self.saved.servers.contains_key(id)
         };
         let mut by_age: Vec<(Option<Instant>, Id)> = self

@@ -42,6 +42,9 @@ impl LinkReports {
 impl Node {
     /// The own link to `id` came, changed or went.
     pub(super) fn report_link(&mut self, now: Instant, id: Id) {
+        if self.id().is_server() {
+            return;
+        }
         let link = self.remotes.get(&id).and_then(|remote| self.links.get(remote.current?));
         match link.and_then(|entry| entry.link.kind()) {
             Some(kind) => {

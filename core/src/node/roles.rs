@@ -11,8 +11,11 @@ use crate::{
     relay::{RelayKeys, RelayLink, Slot},
     server::ServerTables,
     table::{Bounded, ServerRow},
-    wire::{Control, Hello, MAX_CONTROL},
+    wire::{CloseCode, Control, Hello, MAX_CONTROL},
 };
+
+/// Routes over which relayed packets may come, all servers together.
+const MAX_RELAY_SOURCES: usize = 1_024;
 
 /// What a node does beside being a node.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ impl Node {
         self.dirty.insert(token);
         if sent.is_err() {
             // the remote does not read: its link is of no use, and a new one starts with fresh tables
-            self.close(now, token, crate::wire::CloseCode::Full);
+            self.close(now, token, CloseCode::Full);
         }
     }
 
@@ -70,8 +73,14 @@ impl Node {
         let was_suspended = self.suspended_told;
         if id.is_server() {
             self.linked_servers.insert(id);
+            let told: Vec<SocketAddr> = hello.network.listen.iter().chain(&hello.network.private).copied().collect();
+            if self.remember_server(id, &hello.name, &told) {
+                self.save();
+            }
             self.use_as_relay(token, id);
-            self.event(Event::ServerUp { id, name: hello.name.clone() });
+            if self.replacing != Some(id) {
+                self.event(Event::ServerUp { id, name: hello.name.clone() });
+            }
             if was_suspended {
                 self.suspended_told = false;
                 self.event(Event::Resumed);
@@ -130,32 +139,34 @@ impl Node {
             self.slots.insert(id, slot);
             self.tell(now, id, &Control::Slot(slot));
         }
-        let RoleState::Server(tables) = &mut self.role else { return };
+        let Some(slot) = slot else {
+            self.count("links refused: no relay slot");
+            return self.close(now, token, CloseCode::Full);
+        };
         if id.is_server() {
-            // the address that was dialled is one that works, whatever the server says of itself
-            let dialled = self.links.get(token).filter(|entry| entry.link.is_dialler());
-            let dialled = dialled.and_then(|entry| entry.link.route()?.address());
-            let mut addresses: Vec<SocketAddr> =
-                hello.network.listen.iter().chain(&hello.network.private).copied().collect();
-            addresses.extend(dialled.filter(|address| !addresses.contains(address)));
+            let worked = self.remotes.get(&id).map(|remote| remote.addresses.clone()).unwrap_or_default();
+            let told = hello.network.listen.iter().chain(&hello.network.private).copied();
+            let told: Vec<SocketAddr> = told.filter(|address| !worked.contains(address)).collect();
             let row = ServerRow {
                 name: hello.name.clone(),
                 incarnation: hello.incarnation,
                 version: hello.network.version,
-                addresses: Bounded::first(addresses),
+                addresses: Bounded::first(worked.into_iter().chain(told)),
                 joined_ms: 0,
-                slot,
+                slot: Some(slot),
             };
-            self.remember_server(id, &row.name, &row.addresses);
             let RoleState::Server(tables) = &mut self.role else { return };
             tables.set_server(id, row);
             self.broadcast_servers(now);
         } else {
-            if let Some(slot) = slot {
-                let network = hello.network.clone();
-                if tables.set_client(id, hello.name.clone(), hello.incarnation, network, slot) {
-                    self.event(Event::PeerUp { id, name: hello.name.clone() });
-                }
+            let RoleState::Server(tables) = &mut self.role else { return };
+            let network = hello.network.clone();
+            if !tables.set_client(id, hello.name.clone(), hello.incarnation, network, slot) {
+                self.count("links refused: directory full");
+                return self.close(now, token, CloseCode::Full);
+            }
+            if self.replacing != Some(id) {
+                self.event(Event::PeerUp { id, name: hello.name.clone() });
             }
             let message = self.servers_message();
             self.tell(now, id, &message);
@@ -198,7 +209,9 @@ impl Node {
         self.relay_sources.retain(|_, server| *server != id);
         let name = self.remotes.get(&id).map(|remote| remote.name.clone()).unwrap_or_default();
         if id.is_server() {
-            self.event(Event::ServerDown { id, name: name.clone() });
+            if self.replacing != Some(id) {
+                self.event(Event::ServerDown { id, name: name.clone() });
+            }
             self.drop_relay_routes(now, id);
         }
         let own_network_changed = id.is_server() && self.network.forget(&id);
@@ -208,12 +221,14 @@ impl Node {
                     self.forwarder.unlink(now, slot);
                 }
                 if id.is_server() {
-                    if tables.remove_server(&id) {
+                    if tables.remove_server(&id) && self.replacing != Some(id) {
                         self.broadcast_servers(now);
                     }
                 } else {
                     tables.remove_client(&id);
-                    self.event(Event::PeerDown { id, name });
+                    if self.replacing != Some(id) {
+                        self.event(Event::PeerDown { id, name });
+                    }
                     self.directory_changed(now);
                 }
             }
@@ -221,7 +236,8 @@ impl Node {
                 if id.is_server() {
                     let news = tables.server_lost(now, &id);
                     self.take_news(now, news);
-                    if self.is_suspended() && !self.suspended_told && self.stopping.is_none() {
+                    let lost = self.replacing != Some(id) && self.stopping.is_none();
+                    if lost && self.is_suspended() && !self.suspended_told {
                         self.suspended_told = true;
                         self.event(Event::Suspended);
                     }
@@ -274,6 +290,9 @@ impl Node {
 
     /// The ways to `id` changed: its link tries the new ones and leaves those through slots that are gone.
     pub(super) fn renew_candidates(&mut self, now: Instant, id: Id) {
+        if self.has_restarted(&id) {
+            self.challenge(now, id, None);
+        }
         let routes = self.routes_to(&id);
         let remote = self.remotes.get(&id);
         let tokens: Vec<LinkToken> =
@@ -300,6 +319,16 @@ impl Node {
         }
     }
 
+    /// Whether a directory shows a newer run of `id` than the one that is linked.
+    fn has_restarted(&self, id: &Id) -> bool {
+        let RoleState::Peer(tables) = &self.role else { return false };
+        let linked = self.remotes.get(id).and_then(|remote| self.links.get(remote.current?)?.hello.as_ref());
+        match (linked, tables.row(id)) {
+            (Some(linked), Some(row)) => row.incarnation > linked.incarnation,
+            _ => false,
+        }
+    }
+
     pub(super) fn network_changed(&mut self, now: Instant, local: LocalNetwork) {
         if self.network.set_local(local) {
             self.own_network_changed(now);
@@ -318,7 +347,8 @@ impl Node {
         let row = server_row(&self.name, self.incarnation, &self.network);
         match &mut self.role {
             RoleState::Server(tables) => {
-                if *tables.row() != row {
+                // a change of what servers see is no change of the row
+                if tables.row().addresses != row.addresses {
                     tables.set_row(row);
                     self.broadcast_servers(now);
                 }
@@ -365,8 +395,8 @@ impl Node {
     }
 
     /// Packets of a server that come over a route of its link may be relayed ones.
-    fn note_route(&mut self, id: Id, route: Route) {
-        if self.relays.contains_key(&id) {
+    pub(super) fn note_route(&mut self, id: Id, route: Route) {
+        if self.relays.contains_key(&id) && self.relay_sources.len() < MAX_RELAY_SOURCES {
             self.relay_sources.insert(route, id);
         }
     }

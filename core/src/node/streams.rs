@@ -4,17 +4,26 @@ use std::{collections::BTreeMap, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Event, Node, Route, StreamKey};
+use super::{Event, Node, Route, StreamKey, links::Phase};
 use crate::{
     CommandError, Id, Reason,
     link::{LinkEvent, LinkStreamId, LinkToken},
 };
 
+/// A stream as the application sees it: over once both sides have ended.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    token: LinkToken,
+    id: LinkStreamId,
+    read: bool,
+    written: bool,
+}
+
 /// Both directions of the mapping.
 #[derive(Debug, Default)]
 pub(super) struct StreamTable {
     next: u64,
-    by_key: BTreeMap<StreamKey, (LinkToken, LinkStreamId)>,
+    by_key: BTreeMap<StreamKey, Stream>,
     by_link: BTreeMap<(LinkToken, LinkStreamId), StreamKey>,
 }
 
@@ -22,15 +31,30 @@ impl StreamTable {
     fn insert(&mut self, token: LinkToken, stream: LinkStreamId) -> StreamKey {
         self.next = self.next.wrapping_add(1);
         let key = StreamKey(self.next);
-        self.by_key.insert(key, (token, stream));
+        self.by_key.insert(key, Stream { token, id: stream, read: false, written: false });
         self.by_link.insert((token, stream), key);
         key
     }
 
     fn remove(&mut self, key: StreamKey) -> Option<(LinkToken, LinkStreamId)> {
-        let place = self.by_key.remove(&key)?;
-        self.by_link.remove(&place);
-        Some(place)
+        let Stream { token, id, .. } = self.by_key.remove(&key)?;
+        self.by_link.remove(&(token, id));
+        Some((token, id))
+    }
+
+    /// Notes the end of one side; with both the stream is over.
+    fn end(&mut self, key: StreamKey, side: impl FnOnce(&mut Stream)) {
+        if let Some(stream) = self.by_key.get_mut(&key) {
+            side(stream);
+            if stream.read && stream.written {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Whether the application may still hear of it.
+    pub(super) fn is_open(&self, key: StreamKey) -> bool {
+        self.by_key.contains_key(&key)
     }
 
     fn key(&self, token: LinkToken, stream: LinkStreamId) -> Option<StreamKey> {
@@ -87,6 +111,9 @@ impl Node {
         let entry = self.links.get_mut(token).ok_or(CommandError::Gone)?;
         let read = entry.link.stream_read(now, id, max).map_err(|_| CommandError::Gone);
         self.dirty.insert(token);
+        if max > 0 && matches!(&read, Ok(Some(bytes)) if bytes.is_empty()) {
+            self.streams.end(stream, |stream| stream.read = true);
+        }
         read
     }
 
@@ -100,6 +127,9 @@ impl Node {
         let entry = self.links.get_mut(token).ok_or(CommandError::Gone)?;
         let finished = entry.link.stream_finish(now, id).map_err(|_| CommandError::Gone);
         self.dirty.insert(token);
+        if finished.is_ok() {
+            self.streams.end(stream, |stream| stream.written = true);
+        }
         finished
     }
 
@@ -115,13 +145,22 @@ impl Node {
     }
 
     fn place(&self, stream: StreamKey) -> Result<(LinkToken, LinkStreamId), CommandError> {
-        self.streams.by_key.get(&stream).copied().ok_or(CommandError::Gone)
+        let Stream { token, id, .. } = *self.streams.by_key.get(&stream).ok_or(CommandError::Gone)?;
+        Ok((token, id))
     }
 
     pub(super) fn on_stream_event(&mut self, token: LinkToken, event: LinkEvent<Route>) {
         match event {
             LinkEvent::StreamOpened(id) => {
-                let Some(from) = self.links.get(token).and_then(|entry| entry.remote) else { return };
+                let max = self.config.max_streams as usize;
+                let Some(entry) = self.links.get_mut(token) else { return };
+                let from = match (entry.phase, entry.remote) {
+                    (Phase::Admitted, Some(from)) => from,
+                    (Phase::Greeting | Phase::Challenging, _) if entry.parked_streams.len() < max => {
+                        return entry.parked_streams.push(id);
+                    }
+                    _ => return,
+                };
                 let stream = self.streams.insert(token, id);
                 self.event(Event::StreamOpened { from, stream });
             }

@@ -67,7 +67,7 @@ impl Plan {
                 lan,
                 relay_only: rng.chance(150_000),
                 lazy: rng.chance(200_000),
-                reading_us: if rng.chance(250_000) { rng.log_between(100, 50_000) } else { 0 },
+                reading_us: if rng.chance(25_000) { rng.log_between(100, 50_000) } else { 0 },
                 start_ms: rng.below(3_000),
                 ..NodePlan::named(&format!("p{n}"), 100 + n)
             });
@@ -221,9 +221,10 @@ fn any(plan: &Plan, rng: &mut Stream) -> Option<String> {
     rng.pick(&plan.nodes).map(|node| node.name.clone())
 }
 
-/// A server that loses its disk returns only by joining another one.
+/// A server that loses its disk returns only by joining another one: the founder keeps its disk, for when all others
+/// lose theirs nobody knows the cluster any more.
 fn replaceable(plan: &Plan, rng: &mut Stream) -> Option<String> {
-    rng.pick(&plan.nodes).filter(|node| !node.join.is_empty()).map(|node| node.name.clone())
+    rng.pick(&plan.nodes).filter(|node| !node.join.is_empty() && !node.found).map(|node| node.name.clone())
 }
 
 fn ways(plan: &Plan, rng: &mut Stream, effect: fn(&mut Stream) -> Effect) -> Option<FaultKind> {

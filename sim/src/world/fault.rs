@@ -58,6 +58,8 @@ impl World {
             if self.processes[n].stopping {
                 self.end(n, false);
             }
+            // a slow reader would need longer than anybody waits
+            self.processes[n].plan.reading_us = 0;
             self.start(n);
             self.network_changed(n);
         }

@@ -78,9 +78,14 @@ impl Streams {
         ends.into_iter().for_each(|stream| self.reset(run, stream));
     }
 
-    /// Who has streams that have not come to an end.
-    pub(super) fn open(&self) -> Vec<Run> {
-        self.ends.keys().map(|(run, _)| *run).collect()
+    /// Who has streams that have not come to an end, and from which nothing was read for a while.
+    pub(super) fn stuck(&self, now: Duration) -> Vec<Run> {
+        const WHILE: Duration = Duration::from_secs(10);
+        let moves = |end: &End| {
+            let progress = end.number().and_then(|number| self.progress.get(&number));
+            progress.is_some_and(|progress| now - progress.last < WHILE)
+        };
+        self.ends.iter().filter(|(_, end)| !moves(end)).map(|((run, _), _)| *run).collect()
     }
 
     pub(super) fn progress(&self, number: u64) -> Option<&Progress> {
