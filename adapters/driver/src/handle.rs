@@ -82,7 +82,7 @@ impl NodeHandle {
     }
 
     /// As [`send`](Self::send), but gives the message back when a queue is full; one
-    /// [`Event::Unblocked`](p2pcore::Event::Unblocked) follows when there is room.
+    /// [`Event::Unblocked`] follows when there is room.
     ///
     /// # Errors
     /// As [`send`](Self::send), and `Blocked`.

@@ -506,6 +506,8 @@ impl Node {
         }
         for stream in streams {
             self.on_stream_event(token, LinkEvent::StreamOpened(stream));
+            // what came meanwhile was told to nobody
+            self.on_stream_event(token, LinkEvent::StreamReadable(stream));
         }
     }
 
