@@ -9,10 +9,13 @@ use bytes::BytesMut;
 use quinn_proto::{DatagramEvent, EcnCodepoint, FrameStats};
 
 use super::{Link, Phase, ending::Closing, events::LinkTransmit, translate::Nudge, transport::MAX_RUN_SEGMENTS};
-use crate::path::PathKind;
+use crate::path::{FULL_SIZE, PathKind};
 
 /// No acknowledgement for so long, and a probe that comes through then, mean that QUIC waits longer than it needs to.
 const STALL: Duration = Duration::from_millis(100);
+
+/// No acknowledgement for so long while probes come through: packets of more than the least size may not fit.
+const NARROWED: Duration = Duration::from_secs(1);
 
 /// Authentic datagrams of a handshake remembered, to know their copies.
 const MAX_RACED: usize = 16;
@@ -74,7 +77,18 @@ impl<R: Copy + Ord + Debug> Link<R> {
         if stalled && self.nudge.is_none() {
             self.start_nudge(now);
         }
+        self.doubt_size(now);
         true
+    }
+
+    /// Probes come through and no data does: behind a relay the way may have become too narrow for what fitted before,
+    /// and quinn-proto notices that only by acknowledgements of smaller packets, which it does not send.
+    fn doubt_size(&mut self, now: Instant) {
+        let silence = now.saturating_duration_since(self.last_acknowledged);
+        let stuck = self.signals.in_flight() && silence > NARROWED.max(6 * self.path_rtt());
+        if stuck && usize::from(self.conn.current_mtu()) > FULL_SIZE {
+            self.conn.path_changed(now);
+        }
     }
 
     /// Appends the next run of datagrams for one route (or two) to `buf`: QUIC packets, at most `max_segments`, or a

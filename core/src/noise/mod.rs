@@ -5,7 +5,7 @@
 //! in `docs/handshake.md`.
 //!
 //! Two duties stay with the caller, because quinn-proto would answer before anything is authenticated: only datagrams
-//! that pass [`admit`] and, when they open a connection, [`check_first_id`] may reach an `Endpoint`; and what `handle`
+//! that pass [`admit()`] and, when they open a connection, [`check_first_id`] may reach an `Endpoint`; and what `handle`
 //! or a failed `accept` of an `Endpoint` would have sent in response is never sent.
 
 mod admit;
