@@ -28,6 +28,8 @@ struct Host {
     saved: Option<Bytes>,
     start: Start,
     takes: bool,
+    /// The disk answers.
+    persists: bool,
 }
 
 fn address(index: usize) -> SocketAddr {
@@ -64,7 +66,15 @@ impl Net {
         };
         change(&mut start);
         let node = Node::new(Config::default(), start.clone()).unwrap();
-        self.nodes.push(Host { address: own, node: Some(node), events: Vec::new(), saved: None, start, takes: true });
+        self.nodes.push(Host {
+            address: own,
+            node: Some(node),
+            events: Vec::new(),
+            saved: None,
+            start,
+            takes: true,
+            persists: true,
+        });
         index
     }
 
@@ -152,8 +162,10 @@ impl Net {
             while let Some(output) = node.poll() {
                 match output {
                     Output::Persist(persist) => {
-                        host.saved = Some(persist.state);
-                        node.handle(now, Input::Persisted(persist.id));
+                        if host.persists {
+                            host.saved = Some(persist.state);
+                            node.handle(now, Input::Persisted(persist.id));
+                        }
                     }
                     Output::Event(event) => {
                         if host.takes
@@ -432,4 +444,88 @@ fn a_message_to_oneself_arrives() {
     });
     assert_eq!(events[&true].len(), 1);
     assert!(events[&false].iter().any(|e| matches!(e, Event::Outcome { outcome: Outcome::Delivered, .. })));
+}
+
+#[test]
+fn a_founded_cluster_is_not_told_before_it_is_on_disk() {
+    let mut net = Net::cluster(1, 1);
+    net.nodes[0].persists = false;
+    net.run(secs(3));
+    assert_eq!(net.node(1).status().servers, []);
+    assert_eq!(net.node(1).cluster, None);
+}
+
+#[test]
+fn a_relay_only_server_accepts_everybody() {
+    let mut net = Net::new();
+    net.add(Role::Server, |start| {
+        start.found = true;
+        start.relay_only = true;
+    });
+    net.add(Role::Peer, |start| start.introducers = vec![address(0)]);
+    net.run(secs(2));
+    assert_eq!(net.node(0).status().clients.len(), 1);
+}
+
+#[test]
+fn a_reply_to_an_earlier_run_answers_nothing() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    let (now, id) = (net.now, net.id(2));
+    net.node(1).request(now, id, Bytes::from_static(b"old"), None).unwrap();
+    net.run(Duration::from_millis(100));
+    let tokens = |events: Vec<Event>| -> Vec<ReplyToken> {
+        let token = |event| if let Event::Request { token, .. } = event { Some(token) } else { None };
+        events.into_iter().filter_map(token).collect()
+    };
+    let old = tokens(net.take_events(2))[0];
+    net.kill(1);
+    net.restart(1, true);
+    net.run(secs(5));
+    let now = net.now;
+    let request = net.node(1).request(now, id, Bytes::from_static(b"new"), None).unwrap();
+    net.run(Duration::from_millis(500));
+    let new = tokens(net.take_events(2))[0];
+    let now = net.now;
+    let _ = net.node(2).reply(now, old, Ok(Bytes::from_static(b"old")));
+    net.node(2).reply(now, new, Ok(Bytes::from_static(b"new"))).unwrap();
+    net.run(Duration::from_millis(500));
+    let replies: Vec<Event> = net.take_events(1).into_iter().filter(|e| matches!(e, Event::Reply { .. })).collect();
+    assert_eq!(replies, [Event::Reply { request, from: id, result: Ok(Bytes::from_static(b"new")) }]);
+}
+
+#[test]
+fn a_refused_server_backs_off() {
+    let mut net = Net::cluster(1, 0);
+    net.add(Role::Server, |start| {
+        start.introducers = vec![address(0)];
+        start.server_key = Some(ServerKey::from_bytes([9; 32]));
+    });
+    net.run(secs(20));
+    let dials = net.node(1).counters["dials"];
+    assert!(dials <= 25, "{dials} dials in 20 s");
+}
+
+#[test]
+fn a_restarted_peer_is_reached_as_soon_as_a_server_shows_its_new_run() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    net.kill(2);
+    net.restart(2, true);
+    net.run(secs(4));
+    net.take_events(1);
+    net.send(1, 2, "fresh");
+    net.run(Duration::from_millis(300));
+    assert_eq!(net.messages(2), ["fresh"]);
+    assert_eq!(net.outcomes(1), [Outcome::Delivered]);
+}
+
+#[test]
+fn a_link_replaced_by_another_is_no_alarm() {
+    let mut net = Net::cluster(1, 0);
+    net.add(Role::Peer, |start| start.introducers = vec![address(0), address(0)]);
+    net.run(secs(3));
+    let events = net.take_events(1);
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::ServerUp { .. })).count(), 1, "{events:?}");
+    assert!(!events.contains(&Event::Suspended));
 }

@@ -15,8 +15,8 @@ impl World {
     /// is missing after [`Plan::converge_ms`](crate::plan::Plan::converge_ms).
     pub fn converge(&mut self) {
         const STEP: Duration = Duration::from_millis(250);
-        /// A message in a world at rest.
-        const SOON: Duration = Duration::from_secs(10);
+        /// A message in a world at rest, behind what its lane still carries of expired ones; less than a time to live.
+        const SOON: Duration = Duration::from_secs(50);
         let end = self.now + Duration::from_millis(self.plan.converge_ms);
         while !self.violations.is_full() && !self.unconverged().is_empty() {
             if self.now >= end {
