@@ -45,11 +45,6 @@ impl Conversation {
         self.outbox.has_room(len)
     }
 
-    /// Whether a message of ours waits for its outcome.
-    pub fn has_unfinished(&self) -> bool {
-        !self.outbox.is_empty()
-    }
-
     /// A link came. Its streams are fresh; what was left of another one is void.
     pub fn attach(&mut self, now: Instant) {
         self.detach(now);

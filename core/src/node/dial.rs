@@ -63,7 +63,7 @@ impl Node {
     }
 
     fn has_traffic(&self, id: &Id) -> bool {
-        self.remotes.get(id).and_then(|remote| remote.conversation.as_ref()).is_some_and(|c| c.has_unfinished())
+        self.remotes.get(id).and_then(|remote| remote.conversation.as_ref()).is_some_and(|c| c.wants_link())
     }
 
     /// Dials `id` if it is wanted, not linked, not being dialled, and not to be waited for.

@@ -542,30 +542,27 @@ impl Node {
         {
             self.explain_close(id, code);
         }
-        match (
-            phase,
-            remote.or(match origin {
-                Origin::Dialled(id) => Some(id),
-                _ => None,
-            }),
-        ) {
-            (Phase::Admitted, Some(id)) => {
-                self.unlink(now, token, id);
-                let challenger = self.remote(id).challenger.take();
-                let newcomer = challenger.and_then(|challenger| challenger.link);
-                match newcomer.filter(|token| self.is_challenging(*token)) {
-                    Some(newcomer) => self.admit(now, newcomer, id),
-                    None => self.retry_later(now, id),
-                }
+        if let (Phase::Admitted, Some(id)) = (phase, remote) {
+            self.unlink(now, token, id);
+            let challenger = self.remote(id).challenger.take();
+            let newcomer = challenger.and_then(|challenger| challenger.link);
+            match newcomer.filter(|token| self.is_challenging(*token)) {
+                Some(newcomer) => self.admit(now, newcomer, id),
+                None => self.retry_later(now, id),
             }
-            (_, Some(id)) if origin == Origin::Dialled(id) => {
+        }
+        self.end_dial(now, origin, phase);
+    }
+
+    /// A link has ended that was in `phase`: the dial that it came from may be tried again.
+    fn end_dial(&mut self, now: Instant, origin: Origin, phase: Phase) {
+        match origin {
+            Origin::Dialled(id) if phase != Phase::Admitted => {
                 self.remote(id).dialling = None;
                 self.retry_later(now, id);
             }
-            _ => {}
-        }
-        if let Origin::Introducer(index) = origin {
-            self.introducer_failed(now, index);
+            Origin::Introducer(index) => self.introducer_failed(now, index),
+            Origin::Dialled(_) | Origin::Inbound => {}
         }
     }
 
@@ -599,20 +596,11 @@ impl Node {
         entry.phase = Phase::Closing;
         entry.link.close(now, code as u32, code.text());
         self.dirty.insert(token);
-        match (phase, remote) {
-            (Phase::Admitted, Some(id)) => {
-                self.unlink(now, token, id);
-                self.retry_later(now, id);
-            }
-            (_, Some(id)) if origin == Origin::Dialled(id) => {
-                self.remote(id).dialling = None;
-                self.retry_later(now, id);
-            }
-            _ => {}
+        if let (Phase::Admitted, Some(id)) = (phase, remote) {
+            self.unlink(now, token, id);
+            self.retry_later(now, id);
         }
-        if let Origin::Introducer(index) = origin {
-            self.introducer_failed(now, index);
-        }
+        self.end_dial(now, origin, phase);
     }
 
     /// The remote broke the protocol: it loses its link, and no one else notices.

@@ -174,7 +174,7 @@ impl Node {
         let idle = |id: &Id, remote: &Remote| {
             remote.current.or(remote.dialling).is_none()
                 && remote.challenger.is_none()
-                && remote.conversation.as_ref().is_none_or(|conversation| !conversation.has_unfinished())
+                && remote.conversation.as_ref().is_none_or(|conversation| !conversation.wants_link())
                 && !self.saved.servers.contains_key(id)
         };
         let mut by_age: Vec<(Option<Instant>, Id)> = self
