@@ -12,6 +12,8 @@ pub struct Config {
     pub lanes: u8,
     /// Which lane goes first when the link is full: higher first, equal ones take turns. Default all 0.
     pub lane_priority: [i8; 16],
+    /// The same for byte streams among the lanes: below all of them, bulk does not hold up a message. Default -1.
+    pub stream_priority: i8,
     /// Messages queued or in flight for one destination; past it, `send` gives the message back. Default 65,536.
     pub max_queued_messages: usize,
     /// Bytes queued or in flight for one destination (one message always fits). Default 32 MiB.
@@ -95,6 +97,7 @@ impl Default for Config {
             max_message: 16 * MIB,
             lanes: 8,
             lane_priority: [0; 16],
+            stream_priority: -1,
             max_queued_messages: 65_536,
             max_queued_bytes: 32 * MIB,
             max_unhanded_messages: 4_096,

@@ -22,6 +22,7 @@ pub(super) struct ByteStreams {
     side: Side,
     /// Open at a time, for each side.
     max: u32,
+    priority: i32,
     streams: BTreeMap<LinkStreamId, ByteStream>,
     news: BTreeMap<LinkStreamId, News>,
     /// Streams of this side that were asked for; their ids are certain before the remote lets QUIC open them.
@@ -50,8 +51,16 @@ struct News {
 }
 
 impl ByteStreams {
-    pub(super) fn new(side: Side, max: u32) -> Self {
-        Self { side, max, streams: BTreeMap::new(), news: BTreeMap::new(), asked: 0, opened: 0 }
+    pub(super) fn new(side: Side, max: u32, priority: i8) -> Self {
+        Self {
+            side,
+            max,
+            priority: priority.into(),
+            streams: BTreeMap::new(),
+            news: BTreeMap::new(),
+            asked: 0,
+            opened: 0,
+        }
     }
 
     pub(super) fn open(&mut self, conn: &mut Connection) -> Result<LinkStreamId, StreamError> {
@@ -73,6 +82,7 @@ impl ByteStreams {
             let Some(quic) = conn.streams().open(Dir::Bi) else { return };
             self.opened += 1;
             let id = LinkStreamId(quic.into());
+            self.set_priority(conn, quic);
             match self.streams.get_mut(&id) {
                 Some(stream) => {
                     stream.exists = true;
@@ -89,6 +99,7 @@ impl ByteStreams {
     pub(super) fn accept(&mut self, conn: &mut Connection) -> Result<(), Violation> {
         while let Some(quic) = conn.streams().accept(Dir::Bi) {
             let id = LinkStreamId(quic.into());
+            self.set_priority(conn, quic);
             let stream =
                 ByteStream { exists: true, kind_due: true, finish_wanted: false, sending: true, receiving: true };
             self.streams.insert(id, stream);
@@ -245,6 +256,11 @@ impl ByteStreams {
             entry.remove();
         }
         Some(event)
+    }
+
+    fn set_priority(&self, conn: &mut Connection, id: StreamId) {
+        // fails only once the sending half is over
+        let _ = conn.send_stream(id).set_priority(self.priority);
     }
 
     fn is_remote(&self, id: LinkStreamId) -> bool {

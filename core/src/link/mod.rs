@@ -228,7 +228,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             probe_token: token.draw_id(&mut rng.fork("probe token", 0)),
             exporter: rng.fork("exporter", 0).bytes(),
             lanes: Lanes::new(env.config.lane_priority),
-            streams: ByteStreams::new(side, env.config.max_streams),
+            streams: ByteStreams::new(side, env.config.max_streams, env.config.stream_priority),
             news: News::default(),
             closing: None,
             nudge: None,

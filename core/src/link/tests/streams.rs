@@ -227,6 +227,32 @@ fn higher_lanes_go_first_and_equal_ones_take_turns() {
     assert!(received[&1].abs_diff(received[&2]) < 500_000, "{received:?}");
 }
 
+/// Whether 600 kB of a lane, which alone take 50 ms, arrive within 150 ms beside eight byte streams that are full.
+fn a_lane_overtakes_streams(priority: i8, writer: usize) -> bool {
+    let config = Config { stream_priority: priority, ..Config::default() };
+    let mut world = World::with_config(10, vec![Path::new(Direct, ms(5)).megabits(100, 250_000)], config);
+    world.connect();
+    let now = world.now;
+    let ids: Vec<_> = (0..8).map(|_| world.sides[DIALLER].link().open_stream(now).unwrap()).collect();
+    world.run_for(ms(50));
+    let now = world.now;
+    for id in ids {
+        let link = world.sides[writer].link();
+        while link.stream_write(now, id, &[0; 50_000]).unwrap() > 0 {}
+    }
+    world.run_for(ms(20));
+    world.sides[writer].bulk.insert(0, (600_000, 0));
+    world.run_until(ms(150), |world| world.received(1 - writer) == 600_000)
+}
+
+#[test]
+fn a_lane_goes_before_byte_streams_in_both_directions() {
+    for writer in [DIALLER, ANSWERER] {
+        assert!(a_lane_overtakes_streams(Config::default().stream_priority, writer));
+        assert!(!a_lane_overtakes_streams(0, writer), "with equal priorities they take turns");
+    }
+}
+
 #[test]
 fn datagrams_arrive_and_have_limits() {
     let mut world = connected(8);
