@@ -51,8 +51,11 @@ pub struct Config {
 
     /// Candidate addresses of one remote that are kept and tried. Default 16.
     pub max_candidates: usize,
-    /// The longest silence of an idle path before a heartbeat. Default 15 s.
+    /// The longest silence of an idle path before a heartbeat, at first. Default 15 s.
     pub heartbeat: Duration,
+    /// The same once the path has survived shorter ones; that, `heartbeat_retry` times `heartbeat_attempts` and a second
+    /// are what it takes to lose an idle link. Default 22 s, which keeps that below 30 s.
+    pub heartbeat_max: Duration,
     /// Between the attempts to reach an idle remote that left a heartbeat unanswered. Default 500 ms.
     pub heartbeat_retry: Duration,
     /// Attempts unanswered on every path before the link is lost. Default 10.
@@ -116,6 +119,7 @@ impl Default for Config {
             reconnect_max: Duration::from_secs(2),
             max_candidates: 16,
             heartbeat: Duration::from_secs(15),
+            heartbeat_max: Duration::from_secs(22),
             heartbeat_retry: Duration::from_millis(500),
             heartbeat_attempts: 10,
             doubt: (Duration::from_millis(100), Duration::from_millis(300)),

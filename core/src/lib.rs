@@ -89,6 +89,7 @@ pub mod noise;
 pub mod path;
 mod peer;
 pub mod relay;
+pub mod replay;
 pub mod rng;
 mod server;
 pub mod table;

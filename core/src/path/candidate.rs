@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{FULL_SIZE, PathKind};
+use super::{FULL_SIZE, PathKind, heartbeat::Heartbeat};
 
 /// How many bytes may go to an address that is not proven, for each byte that came from it.
 const AMPLIFICATION: u64 = 3;
@@ -97,10 +97,11 @@ pub(super) struct Candidate<R> {
     pub(super) misses: u32,
     pub(super) failures: u32,
     pub(super) held_until: Option<Instant>,
+    pub(super) heartbeat: Heartbeat,
 }
 
 impl<R: Copy> Candidate<R> {
-    pub(super) fn new(route: R, kind: PathKind, id: u8, added: u64, listed: bool) -> Self {
+    pub(super) fn new(route: R, kind: PathKind, id: u8, added: u64, listed: bool, heartbeat: Heartbeat) -> Self {
         Self {
             route,
             kind,
@@ -128,6 +129,7 @@ impl<R: Copy> Candidate<R> {
             misses: 0,
             failures: 0,
             held_until: None,
+            heartbeat,
         }
     }
 
@@ -231,6 +233,7 @@ impl<R: Copy> Candidate<R> {
         self.validated = true;
         self.misses = 0;
         self.awaited = None;
+        self.heartbeat.answered();
         self.confirm(now, ping.at);
         if full {
             self.answered = self.answered.max(Some(ping.at));
@@ -289,6 +292,7 @@ impl<R: Copy> Candidate<R> {
         self.proof = Proof::None;
         self.awaited = None;
         self.misses = 0;
+        self.heartbeat.failed();
         self.restart(now + Duration::from_millis(SCHEDULE_MS[3]));
     }
 
@@ -311,6 +315,10 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    fn candidate() -> Candidate<u8> {
+        Candidate::new(0u8, PathKind::Direct, 0, 0, true, Heartbeat::new(ms(15_000), ms(22_000)))
+    }
+
     fn answer(candidate: &mut Candidate<u8>, sent: Instant, rtt: u64) {
         candidate.pong(sent + ms(rtt), Ping { counter: 1, at: sent, size: FULL_SIZE }, true);
     }
@@ -318,7 +326,7 @@ mod tests {
     #[test]
     fn what_failed_rests_and_must_answer_after_that() {
         let start = epoch();
-        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        let mut candidate = candidate();
         candidate.established(start);
         assert!(candidate.is_eligible());
         candidate.fail(start);
@@ -334,7 +342,7 @@ mod tests {
     #[test]
     fn each_failure_doubles_the_rest_until_a_minute_of_life() {
         let mut now = epoch();
-        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        let mut candidate = candidate();
         let mut rest = |candidate: &mut Candidate<u8>, life: u64| {
             answer(candidate, now, 20);
             now += ms(life);
@@ -349,7 +357,7 @@ mod tests {
     #[test]
     fn what_is_held_back_counts_as_life_for_a_second_at_most() {
         let start = epoch();
-        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        let mut candidate = candidate();
         candidate.confirm(start + ms(9_000), start);
         assert_eq!(candidate.confirmed, Some(start + ms(1_000)));
         candidate.confirm(start + ms(9_000), start + ms(8_900));
@@ -359,7 +367,7 @@ mod tests {
     #[test]
     fn an_odd_sample_is_checked_a_few_times() {
         let start = epoch();
-        let mut candidate = Candidate::new(0u8, PathKind::Direct, 0, 0, true);
+        let mut candidate = candidate();
         let mut sample = |rtt: u64| {
             candidate.want = None;
             answer(&mut candidate, start, rtt);

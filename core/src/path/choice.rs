@@ -90,7 +90,8 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
 
     fn beat(&mut self, now: Instant) {
         for candidate in &mut self.candidates {
-            if heartbeat_due(candidate, self.settings.heartbeat).is_some_and(|at| at <= now) {
+            if heartbeat_due(candidate).is_some_and(|at| at <= now) {
+                candidate.heartbeat.ask();
                 candidate.want(Size::Small);
             }
         }
@@ -235,7 +236,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
 
     /// Traffic replaces the heartbeats of the path in use, and with them its samples: without a new one no comparison is fair.
     pub(super) fn refresh_active_sample(&mut self, now: Instant, id: u8, kind: super::PathKind) {
-        let heartbeat = self.settings.heartbeat;
+        let (heartbeat, _) = self.settings.heartbeat;
         if let Some(active) = self.active_mut()
             && active.id != id
             && active.kind == kind
@@ -285,8 +286,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
             return None;
         }
         let paths = self.candidates.iter().flat_map(|candidate| {
-            let heartbeat = heartbeat_due(candidate, self.settings.heartbeat);
-            [candidate.next_ping, candidate.awaited.map(|awaited| awaited.until), heartbeat]
+            [candidate.next_ping, candidate.awaited.map(|awaited| awaited.until), heartbeat_due(candidate)]
         });
         let doubt = self.doubt.and_then(|doubt| {
             let grace = self.active().map(|active| self.grace_ends(active, doubt.since));
@@ -299,7 +299,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
 }
 
 /// When a proven path that is idle in either direction wants a sign of life; `None` while one is asked for.
-fn heartbeat_due<R: Copy>(candidate: &Candidate<R>, heartbeat: Duration) -> Option<Instant> {
+fn heartbeat_due<R: Copy>(candidate: &Candidate<R>) -> Option<Instant> {
     let idle = candidate.is_proven() && candidate.awaited.is_none() && candidate.want.is_none();
-    candidate.alive_until().filter(|_| idle).map(|at| at + heartbeat)
+    candidate.alive_until().filter(|_| idle).map(|at| at + candidate.heartbeat.interval())
 }

@@ -7,8 +7,8 @@ mod budget;
 mod candidate;
 mod choice;
 mod handshake;
+mod heartbeat;
 mod probe;
-mod replay;
 mod set;
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::{FULL_SIZE, replay::ReplayWindow};
+use super::FULL_SIZE;
+use crate::replay::ReplayWindow;
 
 /// The smallest probe in bytes.
 pub const MIN_PROBE: usize = HEADER + MAC;
@@ -24,6 +25,9 @@ const MAC: usize = 16;
 const MARK: u8 = 0x80;
 const PONG: u8 = 0x01;
 const DOUBT: u8 = 0x02;
+
+/// The probes of which copies are known: 512.
+pub(super) type ProbeWindow = ReplayWindow<8>;
 
 /// What the two ends of a link agreed on for their probes.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -102,7 +106,7 @@ impl Probe {
     }
 
     /// The probe in `packet`, if it is well formed, addressed to us, authentic and was not seen before. It is seen then.
-    pub(super) fn open(keys: &ProbeKeys, window: &mut ReplayWindow, packet: &[u8]) -> Option<Self> {
+    pub(super) fn open(keys: &ProbeKeys, window: &mut ProbeWindow, packet: &[u8]) -> Option<Self> {
         if packet.len() > MAX_PROBE {
             return None;
         }
@@ -174,7 +178,7 @@ mod tests {
     }
 
     fn open(packet: &[u8]) -> Option<Probe> {
-        Probe::open(&ends().1, &mut ReplayWindow::default(), packet)
+        Probe::open(&ends().1, &mut ProbeWindow::default(), packet)
     }
 
     #[test]
@@ -214,10 +218,10 @@ mod tests {
     #[test]
     fn a_replay_a_reflection_and_a_change_of_any_byte_are_refused() {
         let packet = sealed(&probe(), 80);
-        let mut window = ReplayWindow::default();
+        let mut window = ProbeWindow::default();
         assert!(Probe::open(&ends().1, &mut window, &packet).is_some());
         assert_eq!(Probe::open(&ends().1, &mut window, &packet), None);
-        assert_eq!(Probe::open(&ends().0, &mut ReplayWindow::default(), &packet), None);
+        assert_eq!(Probe::open(&ends().0, &mut ProbeWindow::default(), &packet), None);
         for index in 0..packet.len() {
             let mut forged = packet.clone();
             forged[index] ^= 1;
@@ -230,7 +234,7 @@ mod tests {
         let packet = sealed(&probe(), 80);
         let mut forged = packet.clone();
         forged[79] ^= 1;
-        let mut window = ReplayWindow::default();
+        let mut window = ProbeWindow::default();
         assert_eq!(Probe::open(&ends().1, &mut window, &forged), None);
         assert!(Probe::open(&ends().1, &mut window, &packet).is_some());
     }

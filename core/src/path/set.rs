@@ -11,8 +11,8 @@ use super::{
     budget::Budget,
     candidate::{Candidate, Ping, Proof, Size},
     choice::{Doubt, Rival},
-    probe::{MAX_PATHS, MAX_REPORTS, MIN_PROBE, Probe, ProbeKeys, ProbeKind, Report},
-    replay::ReplayWindow,
+    heartbeat::Heartbeat,
+    probe::{MAX_PATHS, MAX_REPORTS, MIN_PROBE, Probe, ProbeKeys, ProbeKind, ProbeWindow, Report},
 };
 use crate::Config;
 
@@ -33,7 +33,7 @@ const REPORTED_FOR: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) max_candidates: usize,
-    pub(super) heartbeat: Duration,
+    pub(super) heartbeat: (Duration, Duration),
     pub(super) retry: Duration,
     pub(super) attempts: u32,
     pub(super) doubt: (Duration, Duration),
@@ -45,7 +45,7 @@ impl Settings {
         let doubt = bounded(config.doubt.0);
         Self {
             max_candidates: config.max_candidates.clamp(1, usize::from(MAX_PATHS)),
-            heartbeat: bounded(config.heartbeat),
+            heartbeat: (bounded(config.heartbeat), bounded(config.heartbeat_max)),
             retry: bounded(config.heartbeat_retry),
             attempts: config.heartbeat_attempts.clamp(1, 1_000),
             doubt: (doubt, bounded(config.doubt.1).max(doubt)),
@@ -143,7 +143,7 @@ pub struct PathSet<R> {
     added: u64,
     keys: Option<ProbeKeys>,
     counter: u64,
-    window: ReplayWindow,
+    window: ProbeWindow,
     /// The last ping heard on each path of the other end's numbering.
     heard: BTreeMap<u8, (Instant, u64)>,
     answering: Budget,
@@ -172,7 +172,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
             added: 0,
             keys: None,
             counter: 0,
-            window: ReplayWindow::default(),
+            window: ProbeWindow::default(),
             heard: BTreeMap::new(),
             answering: Budget::new(now, ANSWERS_PER_SECOND, ANSWERS_AT_ONCE),
             learning: Budget::new(now, LEARNED_PER_SECOND, LEARNED_AT_ONCE),
@@ -536,7 +536,8 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         let free = (0..MAX_PATHS).find(|&id| self.candidates.iter().all(|candidate| candidate.id != id));
         let Some(id) = free else { return false };
         self.added += 1;
-        let mut candidate = Candidate::new(route, kind, id, self.added, listed);
+        let heartbeat = Heartbeat::new(self.settings.heartbeat.0, self.settings.heartbeat.1);
+        let mut candidate = Candidate::new(route, kind, id, self.added, listed, heartbeat);
         if self.keys.is_some() {
             candidate.restart(now);
         }

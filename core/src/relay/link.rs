@@ -7,10 +7,14 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{
-    HEADER_LEN, ReplayWindow, Slot,
+    HEADER_LEN, Slot,
+    counter::reconstruct,
     header::{Header, TAG_LEN, generations},
 };
+use crate::replay::ReplayWindow;
 
+/// The replay window in words of 64 packets: 2,048 packets.
+const WINDOW_WORDS: usize = 32;
 const COUNTER_MASK: u64 = (1 << 56) - 1;
 const LOW_MASK: u64 = (1 << 24) - 1;
 
@@ -78,7 +82,7 @@ pub struct RelayLink {
     send: LessSafeKey,
     receive: LessSafeKey,
     next_counter: u64,
-    window: ReplayWindow,
+    window: ReplayWindow<WINDOW_WORDS>,
 }
 
 impl RelayLink {
@@ -110,7 +114,7 @@ impl RelayLink {
     /// The packet is not authentic and new; nothing was changed, so it may be tried on another link.
     pub fn open(&mut self, packet: &[u8]) -> Result<Opened, RelayError> {
         let (header, payload) = Header::decode(packet).ok_or(RelayError::NotRelayed)?;
-        let counter = self.window.reconstruct(header.counter);
+        let counter = reconstruct(self.window.next(), header.counter);
         if !self.window.is_fresh(counter) {
             return Err(RelayError::Replayed);
         }

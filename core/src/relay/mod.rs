@@ -5,16 +5,15 @@
 //! packet on under the key of the destination's link; the payload is end-to-end protected and stays as it is.
 //! `docs/relay.md` has the layout.
 
+mod counter;
 mod forwarder;
 mod header;
 mod link;
-mod replay;
 mod slots;
 mod told;
 
 pub use forwarder::{DropReason, Forwarder, ForwarderCounters, TELL_INTERVAL, Verdict};
 pub use header::{HEADER_LEN, MAX_OVERHEAD, PacketClass, Slot};
 pub use link::{Opened, RelayError, RelayKeys, RelayLink};
-pub use replay::{ReplayWindow, WINDOW};
 pub use slots::Slots;
 pub use told::Told;

@@ -17,7 +17,8 @@ fn an_idle_link_beats_seldom_on_each_path() {
     for route in [1, 2] {
         let sent = world.ends[0].probes[before..].iter().filter(|probe| probe.1 == route);
         let sizes: Vec<_> = sent.map(|probe| probe.2.len()).collect();
-        assert!((76..=84).contains(&sizes.len()), "40 pings and 40 answers, not {}", sizes.len());
+        // silences of 15 to 22 s, then of 22 s
+        assert!((52..=62).contains(&sizes.len()), "28 pings and 28 answers, not {}", sizes.len());
         assert!(sizes.iter().all(|size| *size < 100), "heartbeats are small");
     }
     assert!(world.ends.iter().all(|end| end.switches() == 1 && !end.is_dead()));
@@ -47,7 +48,8 @@ fn a_path_that_is_idle_one_way_still_beats() {
 #[test]
 fn an_idle_link_is_dead_within_thirty_seconds() {
     let mut world = World::new(&[(1, Relayed, 20), (2, Relayed, 40), (3, Direct, 5)]);
-    world.run(Duration::from_secs(100));
+    // the silences have grown as far as they may
+    world.run(Duration::from_secs(300));
     for route in [1, 2, 3] {
         world.set_up(route, [false; 2]);
     }
@@ -55,7 +57,7 @@ fn an_idle_link_is_dead_within_thirty_seconds() {
     for end in &world.ends {
         let (at, event) = *end.events.last().unwrap();
         assert_eq!(event, PathEvent::Dead);
-        assert!(at > Duration::from_secs(103), "{at:?}");
+        assert!(at > Duration::from_secs(303), "{at:?}");
     }
 }
 
