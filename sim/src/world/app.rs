@@ -21,7 +21,13 @@ impl World {
     pub(super) fn event(&mut self, number: usize, event: Event) {
         let process = &self.processes[number];
         let (id, Some(run)) = (process.id(), process.run()) else { return };
-        tracing::debug!(target: "sim", "{} {}", process.plan.name, brief(&event));
+        match &event {
+            // bulk would hide everything else
+            Event::StreamReadable(_) | Event::StreamWritable(_) => {
+                tracing::trace!(target: "sim", "{} {}", process.plan.name, brief(&event));
+            }
+            _ => tracing::debug!(target: "sim", "{} {}", process.plan.name, brief(&event)),
+        }
         let breach = self.bounds.event(run, self.now, &event);
         self.check(breach);
         match event {
