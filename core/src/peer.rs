@@ -118,6 +118,11 @@ impl PeerTables {
         self.views.get(server).map(|view| &view.directory)
     }
 
+    /// Whether a linked server has not told its directory yet: whoever is not known may stand in it.
+    pub(crate) fn awaits_directory(&self) -> bool {
+        self.views.values().any(|view| view.directory.version().is_none())
+    }
+
     /// Recomputes who is online among `touched`; with `grace` an absence counts only after a while.
     fn review(&mut self, now: Instant, touched: BTreeSet<Id>, grace: bool) -> Vec<PeerNews> {
         let mut news = Vec::new();

@@ -100,10 +100,7 @@ impl Node {
         };
         match failure {
             Some(reason) => self.event(Event::Outcome { send, to: id, outcome: Outcome::Failed(reason) }),
-            None => {
-                self.unwritten.insert(id);
-                self.hurry(now, id);
-            }
+            None => self.written_to(now, id),
         }
     }
 
@@ -137,7 +134,41 @@ impl Node {
             RoleState::Peer(tables) if tables.online().contains_key(id) => Ok(()),
             RoleState::Peer(tables) if tables.was_seen(now, id) => Err(Reason::Offline),
             RoleState::Server(_) if self.remotes.contains_key(id) => Err(Reason::Offline),
+            RoleState::Peer(_) if !id.is_server() && self.may_be_told(id) => Ok(()),
             _ => Err(Reason::UnknownId),
+        }
+    }
+
+    /// Whether a directory that is on its way may name `id`.
+    fn may_be_told(&self, id: &Id) -> bool {
+        let room = self.awaited.len() < self.config.max_sessions || self.awaited.contains(id);
+        room && matches!(&self.role, RoleState::Peer(tables) if tables.awaits_directory())
+    }
+
+    /// The conversation with `id` has something to say.
+    fn written_to(&mut self, now: Instant, id: Id) {
+        if let RoleState::Peer(tables) = &self.role
+            && !id.is_server()
+            && !tables.online().contains_key(&id)
+            && tables.awaits_directory()
+        {
+            self.awaited.insert(id);
+        }
+        self.unwritten.insert(id);
+        self.hurry(now, id);
+    }
+
+    /// All linked servers have told their directories: who is in none of them is not waited for any longer.
+    pub(super) fn settle_awaited(&mut self, now: Instant) {
+        if matches!(&self.role, RoleState::Peer(tables) if tables.awaits_directory()) {
+            return;
+        }
+        for id in std::mem::take(&mut self.awaited) {
+            let Err(reason) = self.reachable(now, &id) else { continue };
+            if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
+                conversation.fail_all(reason);
+            }
+            self.conversation_events(now, id);
         }
     }
 
@@ -197,8 +228,7 @@ impl Node {
             return Err(CommandError::Failed(Reason::Full));
         }
         self.timers.set(Timer::Requests, self.messages.requests.deadline());
-        self.unwritten.insert(to);
-        self.hurry(now, to);
+        self.written_to(now, to);
         Ok(request)
     }
 

@@ -68,6 +68,8 @@ pub struct Node {
     links: Links,
     remotes: BTreeMap<Id, Remote>,
     linked_servers: BTreeSet<Id>,
+    /// Unknown Ids with messages, while a linked server's first directory is on its way.
+    awaited: BTreeSet<Id>,
     role: RoleState,
     /// How this node uses other servers as relays: keys and own slot.
     relays: BTreeMap<Id, Relay>,
@@ -197,6 +199,7 @@ impl Node {
             links: Links::new(rng.fork("links", 0)),
             remotes: BTreeMap::new(),
             linked_servers: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             role,
             relays: BTreeMap::new(),
             forwarder: Forwarder::new(config.slot_rest, config.max_peers),

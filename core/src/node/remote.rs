@@ -106,7 +106,7 @@ impl Node {
         self.conversation_events(now, id);
     }
 
-    fn conversation_events(&mut self, now: Instant, id: Id) {
+    pub(super) fn conversation_events(&mut self, now: Instant, id: Id) {
         while let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
             let Some(event) = conversation.poll_event() else {
                 self.timers.set(Timer::Conversation(id), conversation.deadline());

@@ -279,6 +279,7 @@ impl Node {
         if let RoleState::Peer(tables) = &self.role {
             self.timers.set(Timer::Leaving, tables.deadline());
         }
+        self.settle_awaited(now);
     }
 
     pub(super) fn leaving_due(&mut self, now: Instant) {

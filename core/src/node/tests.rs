@@ -226,6 +226,37 @@ fn a_message_goes_from_peer_to_peer() {
 }
 
 #[test]
+fn a_message_sent_before_the_first_directory_waits_for_it() {
+    let mut net = Net::cluster(1, 1);
+    net.run(secs(2));
+    let newcomer = net.add(Role::Peer, |start| start.introducers = vec![address(0)]);
+    while !net.nodes[newcomer].events.iter().any(|event| matches!(event, Event::ServerUp { .. })) {
+        net.run(Duration::from_millis(1));
+    }
+    assert!(net.node(newcomer).status().peers.is_empty(), "nobody is known yet");
+    let (now, nobody) = (net.now, Id::from_key(Role::Peer, &crate::PublicKey([9; 32])));
+    let to = [net.id(1), nobody];
+    net.node(newcomer).send(now, &to, Bytes::from_static(b"early"), SendOptions::default()).unwrap();
+    let asked = net.node(newcomer).request(now, nobody, Bytes::from_static(b"early"), None).unwrap();
+    net.run(secs(1));
+    assert_eq!(net.messages(1), ["early"]);
+    let events = net.take_events(newcomer);
+    let of = |to: Id| {
+        events.iter().find_map(|e| {
+            if let Event::Outcome { to: id, outcome, .. } = e
+                && *id == to
+            {
+                Some(*outcome)
+            } else {
+                None
+            }
+        })
+    };
+    assert_eq!((of(to[0]), of(nobody)), (Some(Outcome::Delivered), Some(Outcome::Failed(Reason::UnknownId))));
+    assert!(events.contains(&Event::Reply { request: asked, from: nobody, result: Err(Reason::UnknownId) }));
+}
+
+#[test]
 fn servers_form_a_full_mesh_and_peers_link_to_all() {
     let mut net = Net::cluster(3, 2);
     net.run(secs(3));
