@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 /// How long anything may take before the test fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
+/// Why no line came in time.
+const SILENT: &str = "was silent for too long";
+
 /// A running program; it is killed when it is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -94,6 +97,15 @@ impl Running {
         }
     }
 
+    /// Writes many commands at once.
+    ///
+    /// # Panics
+    /// If the program does not read any more.
+    pub fn commands(&mut self, commands: impl IntoIterator<Item = Value>) {
+        let lines = commands.into_iter().map(|command| command.to_string()).collect::<Vec<_>>();
+        self.raw(&lines.join("\n"));
+    }
+
     /// Sends a message and gives back its outcome at one destination.
     pub fn deliver(&mut self, to: &str, data: &str) -> Value {
         let reference = format!("deliver-{}", self.seen.len());
@@ -126,6 +138,21 @@ impl Running {
                 Ok(line) => self.pending.push_back(line),
                 Err(why) => self.fail(&format!("{why} before {what}")),
             }
+        }
+    }
+
+    /// The next line that nobody has waited for, if one comes within this time.
+    ///
+    /// # Panics
+    /// If the program has ended.
+    pub fn line_within(&mut self, time: Duration) -> Option<Value> {
+        if let Some(line) = self.pending.pop_front() {
+            return Some(line);
+        }
+        match self.next_line(Instant::now() + time) {
+            Ok(line) => Some(line),
+            Err(SILENT) => None,
+            Err(why) => self.fail(why),
         }
     }
 
@@ -228,7 +255,7 @@ impl Running {
                     Err(_) => Err("wrote a line that is not JSON"),
                 }
             }
-            Err(RecvTimeoutError::Timeout) => Err("was silent for too long"),
+            Err(RecvTimeoutError::Timeout) => Err(SILENT),
             Err(RecvTimeoutError::Disconnected) => Err("ended"),
         }
     }
