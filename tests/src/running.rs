@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt::Write as _,
+    fs,
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
@@ -234,6 +235,25 @@ impl Running {
     /// If there is no `kill`.
     pub fn signal(&self, signal: &str) {
         self::signal(&self.child, signal);
+    }
+
+    /// Makes it stand still, by SIGSTOP; it goes on at the signal `CONT`.
+    ///
+    /// # Panics
+    /// If it goes on.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        // on a busy machine the signal takes its time to get to all threads
+        let tasks = format!("/proc/{}/task", self.child.id());
+        for _ in 0..10_000 {
+            thread::sleep(Duration::from_millis(1));
+            let Ok(tasks) = fs::read_dir(&tasks) else { return thread::sleep(Duration::from_millis(500)) };
+            let stats = tasks.flatten().map(|task| fs::read_to_string(task.path().join("stat")).unwrap_or_default());
+            if stats.into_iter().all(|stat| stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))) {
+                return;
+            }
+        }
+        self.fail("does not stand still");
     }
 
     /// Ends it by SIGKILL: no goodbye.

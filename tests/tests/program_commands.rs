@@ -170,6 +170,24 @@ fn a_damaged_state_file_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn a_state_file_that_cannot_be_read_is_one_clear_line() {
+    let network = Network::new();
+    let command = network.server("s").arg("--found");
+    assert!(command.start_ready().0.quit().1.success());
+    for name in ["core.state", "incarnation", "identity.key"] {
+        let (path, aside) = (network.state("s").join(name), network.path("aside"));
+        fs::rename(&path, &aside).unwrap();
+        // a directory in its place cannot be read by anybody, root included
+        fs::create_dir(&path).unwrap();
+        let line = command.refused();
+        assert!(line.contains("cannot read") && line.contains(path.to_str().unwrap()), "{line}");
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
+    command.start_ready();
+}
+
+#[test]
 fn two_nodes_cannot_share_a_state_directory() {
     let network = Network::new();
     let command = network.server("s").arg("--found");
