@@ -144,6 +144,18 @@ fn a_state_directory_that_cannot_be_written_is_one_clear_line() {
 }
 
 #[test]
+fn keys_for_a_directory_that_cannot_be_written_are_one_clear_line() {
+    let network = Network::new();
+    let file = network.path("network.key");
+    let below_it = file.join("x");
+    let out = below_it.to_str().unwrap();
+    for args in [&["network", "new", "--out", out][..], &["key", "new", "--role", "peer", "--out", out]] {
+        let line = refused(args);
+        assert!(line.contains("cannot write") && line.contains(file.to_str().unwrap()), "{line}");
+    }
+}
+
+#[test]
 fn a_damaged_state_file_is_refused_and_left_as_it_is() {
     let network = Network::new();
     let command = network.server("s").arg("--found");

@@ -74,6 +74,10 @@ fn a_file_goes_straight_and_100_000_messages_meanwhile_arrive_once_each_and_in_o
     assert!(tokio.take("message").is_empty() && smol.take("delivered").is_empty());
     println!("{} of them arrived before the file was stored", before_file.unwrap());
     assert!(before_file > Some(0), "the file was over before the first message came");
+    // the first update of the keys comes within the first thousand packets of a link
+    let updates = [&mut smol, &mut tokio].map(|node| node.status()["counters"]["key updates"].as_u64().unwrap());
+    println!("key updates under way: {updates:?}");
+    assert!(updates.iter().all(|updates| *updates > 0));
     let status = smol.status();
     assert_eq!(peer_row(&status, &id).unwrap()["kind"], "direct", "{status}");
 }
