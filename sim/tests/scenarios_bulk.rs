@@ -64,8 +64,16 @@ fn bulk_at_a_gigabit_survives_the_death_of_its_path_every_two_seconds() {
 fn keys_are_updated_in_the_middle_of_a_transfer() {
     let mut world = Scenario::new(42).server("s1").peer("p1").peer("p2").start();
     world.expect("convergence", secs(20), |world| world.converged());
+    let peers = ["p1", "p2"];
+    let updates = |world: &World| peers.map(|name| world.counter(name, "key updates"));
+    let before = updates(&world);
     let streams = [world.stream("p1", "p2", 8 << 20), world.stream("p2", "p1", 8 << 20)];
+    let updated = |world: &mut World| updates(world).iter().zip(before).all(|(now, before)| *now > before);
+    world.expect("new keys at both ends", secs(60), updated);
+    let read = streams.map(|stream| world.progress(stream).read);
+    assert!(read.iter().any(|read| (1..8 << 20).contains(read)), "not in the middle: {read:?} bytes");
     world.expect("both ways", secs(60), |world| streams.iter().all(|stream| complete(world, *stream)));
+    println!("key updates {before:?} before, {:?} after; the first with {read:?} bytes read", updates(&world));
     world.assert_clean();
 }
 

@@ -167,3 +167,23 @@ fn a_pause_shorter_than_a_death_loses_nothing() {
         .expect("delivery", secs(20), |world| sent.iter().all(|sent| world.outcome(*sent) == Some(Outcome::Delivered)));
     world.assert_clean();
 }
+
+/// A machine that was suspended: its clock jumps, and all others have gone on.
+#[test]
+fn a_node_that_stood_still_for_an_hour_finds_back() {
+    let mut world = Scenario::new(31).server("s1").server("s2").peer("p1").peer("p2").peer("p3").start();
+    world.expect("convergence", secs(20), |world| world.converged());
+    for name in ["p2", "s2"] {
+        world.pause(name);
+        let sent: Vec<_> = ["p1", "p3"].iter().map(|from| world.send(from, name, 200)).collect();
+        world.run_for(secs(3_600));
+        assert!(sent.iter().all(|sent| world.outcome(*sent).is_some()), "an outcome for each");
+        world.wake_up(name);
+        world.expect("convergence", secs(60), |world| world.converged());
+        let sent = [("p1", name), (name, "p3")].map(|(from, to)| world.send(from, to, 200));
+        world.expect("delivery", secs(5), |world| {
+            sent.iter().all(|sent| world.outcome(*sent) == Some(Outcome::Delivered))
+        });
+    }
+    world.assert_clean();
+}

@@ -6,12 +6,14 @@ mod control;
 mod network;
 mod programs;
 mod running;
+mod servers;
 mod text;
 
 pub use control::Control;
 pub use network::{Network, NodeCommand, free_address, one_line};
 pub use programs::{Program, run};
 pub use running::Running;
+pub use servers::{Servers, linked_servers, long_file, peer_row, wait_for_bytes};
 pub use text::Text;
 
 /// Its examples of the library compile.

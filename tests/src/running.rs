@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt::Write as _,
+    fs,
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
@@ -17,6 +18,9 @@ use serde_json::{Value, json};
 
 /// How long anything may take before the test fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
+
+/// Why no line came in time.
+const SILENT: &str = "was silent for too long";
 
 /// A running program; it is killed when it is dropped.
 #[derive(Debug)]
@@ -94,6 +98,15 @@ impl Running {
         }
     }
 
+    /// Writes many commands at once.
+    ///
+    /// # Panics
+    /// If the program does not read any more.
+    pub fn commands(&mut self, commands: impl IntoIterator<Item = Value>) {
+        let lines = commands.into_iter().map(|command| command.to_string()).collect::<Vec<_>>();
+        self.raw(&lines.join("\n"));
+    }
+
     /// Sends a message and gives back its outcome at one destination.
     pub fn deliver(&mut self, to: &str, data: &str) -> Value {
         let reference = format!("deliver-{}", self.seen.len());
@@ -126,6 +139,21 @@ impl Running {
                 Ok(line) => self.pending.push_back(line),
                 Err(why) => self.fail(&format!("{why} before {what}")),
             }
+        }
+    }
+
+    /// The next line that nobody has waited for, if one comes within this time.
+    ///
+    /// # Panics
+    /// If the program has ended.
+    pub fn line_within(&mut self, time: Duration) -> Option<Value> {
+        if let Some(line) = self.pending.pop_front() {
+            return Some(line);
+        }
+        match self.next_line(Instant::now() + time) {
+            Ok(line) => Some(line),
+            Err(SILENT) => None,
+            Err(why) => self.fail(why),
         }
     }
 
@@ -209,6 +237,25 @@ impl Running {
         self::signal(&self.child, signal);
     }
 
+    /// Makes it stand still, by SIGSTOP; it goes on at the signal `CONT`.
+    ///
+    /// # Panics
+    /// If it goes on.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        // on a busy machine the signal takes its time to get to all threads
+        let tasks = format!("/proc/{}/task", self.child.id());
+        for _ in 0..10_000 {
+            thread::sleep(Duration::from_millis(1));
+            let Ok(tasks) = fs::read_dir(&tasks) else { return thread::sleep(Duration::from_millis(500)) };
+            let stats = tasks.flatten().map(|task| fs::read_to_string(task.path().join("stat")).unwrap_or_default());
+            if stats.into_iter().all(|stat| stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))) {
+                return;
+            }
+        }
+        self.fail("does not stand still");
+    }
+
     /// Ends it by SIGKILL: no goodbye.
     pub fn kill(mut self) {
         self.end();
@@ -228,7 +275,7 @@ impl Running {
                     Err(_) => Err("wrote a line that is not JSON"),
                 }
             }
-            Err(RecvTimeoutError::Timeout) => Err("was silent for too long"),
+            Err(RecvTimeoutError::Timeout) => Err(SILENT),
             Err(RecvTimeoutError::Disconnected) => Err("ended"),
         }
     }

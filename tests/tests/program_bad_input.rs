@@ -1,5 +1,8 @@
 //! What a user can get wrong when other nodes are there.
 
+use std::{fs, path::Path};
+
+use p2pcore::Id;
 use serde_json::json;
 use tests::{Network, Program};
 
@@ -72,7 +75,7 @@ fn a_full_queue_fails_with_its_reason_and_nothing_else_is_lost() {
     a.event_of("peer_up", &b_id);
     b.event("server_up");
     // a receiver that stands still takes nothing out of the queue
-    b.signal("STOP");
+    b.stop();
     let data = "x".repeat(SIZE);
     let mut sent = 0;
     let full = loop {
@@ -92,6 +95,52 @@ fn a_full_queue_fails_with_its_reason_and_nothing_else_is_lost() {
         a.event("delivered");
     }
     assert_eq!(a.deliver(&b_id, "there is room again")["event"], "delivered");
+}
+
+/// The state of a node as its last start would have left it at another time: the layout is that of the driver's `state.rs`.
+fn set_incarnation(state: &Path, counter: u64) {
+    const MAGIC: usize = 16;
+    let path = state.join("incarnation");
+    let file = fs::read(&path).unwrap();
+    let (magic, owner) = file[..MAGIC + Id::LEN].split_at(MAGIC);
+    let counter = counter.to_le_bytes();
+    let mut hasher = blake3::Hasher::new_derive_key("p2pcore 2026 checksum of a state file");
+    let hash = hasher.update(owner).update(&counter).finalize();
+    fs::write(path, [magic, owner, hash.as_bytes(), &counter].concat()).unwrap();
+}
+
+fn incarnation(state: &Path) -> u64 {
+    let file = fs::read(state.join("incarnation")).unwrap();
+    u64::from_le_bytes(*file.last_chunk().unwrap())
+}
+
+#[test]
+fn a_clock_that_jumps_between_two_starts_makes_no_older_run() {
+    const YEAR_2100: u64 = 4_102_444_800;
+    let network = Network::new();
+    let (_server, address) = network.founder();
+    let (mut a, a_id, _) = network.peer("a").join(&address).start_ready();
+    let command = network.peer("b").join(&address);
+    let (b, id, _) = command.start_ready();
+    a.event_of("peer_up", &id);
+    b.kill();
+    // the last start saw a clock that was far behind; then one that was far ahead, and the two after that have it right again
+    for last in [Some(5), Some(YEAR_2100), None, None] {
+        if let Some(last) = last {
+            set_incarnation(command.state(), last);
+        }
+        let before = incarnation(command.state());
+        let (mut b, ..) = command.start_ready();
+        assert!(incarnation(command.state()) > before);
+        b.event_of("peer_up", &a_id);
+        assert_eq!(b.deliver(&a_id, "here I am")["event"], "delivered");
+        assert_eq!(a.deliver(&id, "welcome")["event"], "delivered");
+        assert_eq!(b.event("message")["data"], "welcome");
+        assert!(a.take("duplicate_identity").is_empty() && b.take("duplicate_identity").is_empty());
+        // without a goodbye: the others have to see by its number that the next one is newer
+        b.kill();
+    }
+    assert!(incarnation(command.state()) > YEAR_2100);
 }
 
 #[test]

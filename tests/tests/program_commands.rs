@@ -144,6 +144,18 @@ fn a_state_directory_that_cannot_be_written_is_one_clear_line() {
 }
 
 #[test]
+fn keys_for_a_directory_that_cannot_be_written_are_one_clear_line() {
+    let network = Network::new();
+    let file = network.path("network.key");
+    let below_it = file.join("x");
+    let out = below_it.to_str().unwrap();
+    for args in [&["network", "new", "--out", out][..], &["key", "new", "--role", "peer", "--out", out]] {
+        let line = refused(args);
+        assert!(line.contains("cannot write") && line.contains(file.to_str().unwrap()), "{line}");
+    }
+}
+
+#[test]
 fn a_damaged_state_file_is_refused_and_left_as_it_is() {
     let network = Network::new();
     let command = network.server("s").arg("--found");
@@ -167,6 +179,24 @@ fn a_damaged_state_file_is_refused_and_left_as_it_is() {
         damaged += 1;
     }
     assert!(damaged > 0, "a server keeps some state");
+}
+
+#[test]
+fn a_state_file_that_cannot_be_read_is_one_clear_line() {
+    let network = Network::new();
+    let command = network.server("s").arg("--found");
+    assert!(command.start_ready().0.quit().1.success());
+    for name in ["core.state", "incarnation", "identity.key"] {
+        let (path, aside) = (network.state("s").join(name), network.path("aside"));
+        fs::rename(&path, &aside).unwrap();
+        // a directory in its place cannot be read by anybody, root included
+        fs::create_dir(&path).unwrap();
+        let line = command.refused();
+        assert!(line.contains("cannot read") && line.contains(path.to_str().unwrap()), "{line}");
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
+    command.start_ready();
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! `demo`.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use tests::Program;
 
 fn demo(program: Program) {
+    let start = Instant::now();
     let output = program.command(["demo", "--json"]).output().unwrap();
+    assert!(start.elapsed() <= Duration::from_secs(60), "{:?}", start.elapsed());
     let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     let verdict: Value = serde_json::from_str(stdout.lines().last().expect("a verdict")).unwrap();
     assert!(output.status.success(), "{verdict}\n{stderr}");

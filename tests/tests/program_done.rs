@@ -1,75 +1,50 @@
 //! Three servers die and come back under a peer on tokio and a peer on smol.
 
 use std::{
-    fs, thread,
+    fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
-use tests::{Network, NodeCommand, Program, Running, free_address};
+use serde_json::json;
+use tests::{Network, Program, Servers, linked_servers, long_file, peer_row, wait_for_bytes};
 
-/// The command line of each server, kept for its return.
-fn commands(network: &Network) -> Vec<NodeCommand> {
-    let addresses = [free_address(), free_address(), free_address()];
-    let server = |n: usize| {
-        let command = network.server(&format!("s{}", n + 1)).replace("--listen", &addresses[n]);
-        if n == 0 { command.arg("--found") } else { command.join(&addresses[0]) }
-    };
-    (0..3).map(server).collect()
-}
-
-fn join_all(command: NodeCommand, servers: &[NodeCommand]) -> NodeCommand {
-    servers.iter().fold(command, |command, server| command.join(&server.listen())).arg("--relay-only")
-}
-
-fn linked_servers(status: &Value) -> usize {
-    status["servers"].as_array().unwrap().iter().filter(|row| row["linked"] == true).count()
-}
-
-fn is_peer_known(status: &Value, id: &str) -> bool {
-    status["peers"].as_array().unwrap().iter().any(|row| row["id"] == *id)
+fn hash(path: &Path) -> String {
+    blake3::hash(&fs::read(path).unwrap()).to_hex().to_string()
 }
 
 #[test]
 fn a_file_and_messages_go_on_while_servers_are_killed_and_restarted() {
-    const LEN: usize = 32 * 1024 * 1024;
     let network = Network::new();
-    let commands = commands(&network);
-    let mut servers = commands.iter().map(|command| Some(command.start_ready().0)).collect::<Vec<_>>();
-    for server in servers.iter_mut().flatten() {
-        server.status_until("links to both others", |status| linked_servers(status) == 2);
-    }
+    let mut servers = Servers::start(&network);
 
-    let mut tokio = join_all(network.node("recv", "tokio").flag("--dir", network.path("files")), &commands).start();
-    let id = tokio.event("ready")["id"].as_str().unwrap().to_owned();
+    let recv = network.node("recv", "tokio").flag("--dir", network.path("files")).arg("--relay-only");
+    let (mut tokio, id, _) = servers.join(recv).start_ready();
     tokio.status_until("links to all servers", |status| linked_servers(status) == 3);
-    let mut smol = join_all(network.peer("smol").program(Program::Smol), &commands).start();
-    let smol_id = smol.event("ready")["id"].as_str().unwrap().to_owned();
+    let peer = network.peer("smol").program(Program::Smol).arg("--relay-only");
+    let (mut smol, smol_id, _) = servers.join(peer).start_ready();
     smol.status_until("links to all servers", |status| linked_servers(status) == 3);
 
     // a file crosses while its relay is killed
-    let file = network.file("big", LEN);
-    let sender = network.node("send", "sender").program(Program::Smol).arg(&file).flag("--to", &id);
-    let mut sender = join_all(sender, &commands).start();
+    let len = long_file();
+    let file = network.file("big", len);
+    let send = network.node("send", "sender").program(Program::Smol).arg(&file).flag("--to", &id).arg("--relay-only");
+    let mut sender = servers.join(send).start();
     let via = sender.event_of("path", &id)["via"].as_str().expect("a relay").to_owned();
-    while fs::read_dir(network.path("files")).unwrap().all(|entry| entry.unwrap().metadata().unwrap().len() == 0) {
-        thread::sleep(Duration::from_millis(1));
-    }
-    let relay = servers.iter_mut().position(|server| server.as_mut().unwrap().id() == via).expect("one of the three");
-    servers[relay].take().unwrap().kill();
+    wait_for_bytes(&network.path("files"));
+    servers.kill(&via);
     let (lines, status, stderr) = sender.finish();
     assert!(status.success(), "{stderr}");
     let sent = lines.last().unwrap();
     println!("the relay {via} was killed: {sent}");
-    let hash = |path| blake3::hash(&fs::read(path).unwrap()).to_hex().to_string();
-    assert_eq!((&sent["bytes"], &sent["blake3"]), (&json!(LEN), &json!(hash(file))));
-    assert_eq!(sent["blake3"], hash(network.path("files").join("big")));
+    assert_eq!((&sent["bytes"], &sent["blake3"]), (&json!(len), &json!(hash(&file))));
+    assert_eq!(sent["blake3"], hash(&network.path("files").join("big")));
     assert_ne!(sent["via"], *via, "the file ended on another way");
     assert!(sent["longest_stall_ms"].as_u64().unwrap() <= 1_000, "{sent}");
 
     // all servers are killed
     let killed = Instant::now();
-    servers.into_iter().flatten().for_each(Running::kill);
+    servers.kill_all();
     for peer in [&mut tokio, &mut smol] {
         peer.event("suspended");
     }
@@ -80,7 +55,7 @@ fn a_file_and_messages_go_on_while_servers_are_killed_and_restarted() {
     assert_eq!((&outcome["event"], &outcome["reason"]), (&json!("failed"), &json!("suspended")));
 
     // one comes back, and it is not the founder
-    let mut second = commands[1].start_ready().0;
+    servers.restart(1);
     let back = Instant::now();
     for peer in [&mut tokio, &mut smol] {
         peer.event("resumed");
@@ -88,16 +63,17 @@ fn a_file_and_messages_go_on_while_servers_are_killed_and_restarted() {
     let resumed = back.elapsed();
     println!("resumed after {} ms", resumed.as_millis());
     assert!(resumed <= Duration::from_secs(5), "{resumed:?}");
-    smol.status_until("the other peer's return", |status| is_peer_known(status, &id));
+    smol.status_until("the other peer's return", |status| peer_row(status, &id).is_some());
     assert_eq!(smol.deliver(&id, "the next message")["event"], "delivered");
     let message = tokio.event("message");
     assert_eq!((&message["from"], &message["data"]), (&json!(smol_id), &json!("the next message")));
 
     // the founder with its first command line, `--found` in it, and the third: one cluster
-    let (mut first, mut third) = (commands[0].start_ready().0, commands[2].start_ready().0);
-    for server in [&mut first, &mut second, &mut third] {
+    servers.restart(0);
+    servers.restart(2);
+    for server in servers.running() {
         server.status_until("links to both others and its peers", |status| {
-            linked_servers(status) == 2 && is_peer_known(status, &id) && is_peer_known(status, &smol_id)
+            linked_servers(status) == 2 && peer_row(status, &id).is_some() && peer_row(status, &smol_id).is_some()
         });
         assert!(server.take("error").is_empty(), "no foreign cluster");
     }

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt};
 
 use serde_json::{Value, json};
-use tests::{Network, Program, free_address};
+use tests::{Network, NodeCommand, Program, free_address};
 
 fn texts(value: &Value) -> Vec<&str> {
     value.as_array().expect("a list").iter().map(|text| text.as_str().expect("text")).collect()
@@ -41,19 +41,20 @@ fn listen_and_join_may_be_repeated() {
 }
 
 #[test]
-fn an_advertised_address_is_in_the_tables_of_others() {
+fn advertised_addresses_are_in_the_tables_of_others() {
     let network = Network::new();
-    let command = network.server("s1").flag("--advertise", "192.0.2.1:4433").arg("--found");
-    let (_server, _, address) = command.start_ready();
-    let (_a, a_id, _) = network.peer("a").flag("--advertise", "192.0.2.2:5").join(&address).start_ready();
+    let advertise = |command: NodeCommand, addresses: [&'static str; 2]| {
+        addresses.into_iter().fold(command, |command, address| command.flag("--advertise", address))
+    };
+    let (of_server, of_peer) = (["192.0.2.1:4433", "[2001:db8::1]:4433"], ["192.0.2.2:5", "[2001:db8::2]:5"]);
+    let (_server, _, address) = advertise(network.server("s1"), of_server).arg("--found").start_ready();
+    let (_a, a_id, _) = advertise(network.peer("a"), of_peer).join(&address).start_ready();
     let mut b = network.peer("b").join(&address).start();
-    let has = |row: &Value, keys: &[&str], text: &str| keys.iter().any(|key| texts(&row[*key]).contains(&text));
+    let has = |row: &Value, key: &str, all: [&str; 2]| all.iter().all(|text| texts(&row[key]).contains(text));
     b.status_until("the addresses", |status| {
         let rows = |key: &str| status[key].as_array().unwrap().clone();
-        rows("servers").iter().any(|row| has(row, &["addresses"], "192.0.2.1:4433"))
-            && rows("peers")
-                .iter()
-                .any(|row| row["id"] == *a_id && has(row, &["public", "private", "listen"], "192.0.2.2:5"))
+        rows("servers").iter().any(|row| has(row, "addresses", of_server))
+            && rows("peers").iter().any(|row| row["id"] == *a_id && has(row, "listen", of_peer))
     });
 }
 

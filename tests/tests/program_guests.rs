@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, thread, time::Duration};
 
 use serde_json::{Value, json};
-use tests::{Control, Network, Program, Running};
+use tests::{Control, Network, NodeCommand, Program, Running};
 
 fn receiver(network: &Network, address: &str) -> (Running, String) {
     let (mut receiver, id, _) =
@@ -127,6 +127,26 @@ fn what_a_killed_recv_left_behind_goes_at_the_next_start() {
     let (second, _) = receiver(&network, &address);
     assert_eq!(names(&network), ["mine.part"]);
     drop(second);
+}
+
+#[test]
+fn send_and_recv_have_a_state_for_the_time_they_run() {
+    let network = Network::new();
+    let (_server, address) = network.founder();
+    let temporary = network.path("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let file = network.file("a", 10_000);
+    let guest = |command: NodeCommand| command.without("--state").join(&address).env("TMPDIR", &temporary);
+    let recv = guest(network.node("recv", "r")).flag("--dir", network.path("files")).arg("--once");
+    let (mut recv, id, _) = recv.start_ready();
+    recv.event("server_up");
+    assert_eq!(temporary.read_dir().unwrap().count(), 1);
+    let send = guest(network.node("send", "x")).arg(&file).flag("--to", &id).start();
+    for node in [send, recv] {
+        let (_, status, stderr) = node.finish();
+        assert!(status.success(), "{stderr}");
+    }
+    assert_eq!(temporary.read_dir().unwrap().count(), 0);
 }
 
 #[test]

@@ -231,6 +231,11 @@ fn ten_thousand_messages_arrive_once_each_and_in_order() {
 #[test]
 fn a_request_is_answered_by_its_rid() {
     let mut c = cluster();
+    c.a.command(&json!({"command": "request", "ref": "q", "to": c.b_id, "data_base64": "/wA="}));
+    let request = c.b.event("request");
+    assert_eq!((&request["data_base64"], request.get("data")), (&json!("/wA="), None));
+    c.b.command(&json!({"command": "reply", "rid": request["rid"], "data": "text"}));
+    assert_eq!(c.a.event("reply"), json!({"event": "reply", "ref": "q", "from": c.b_id, "data": "text"}));
     c.a.command(&json!({"command": "request", "ref": "q", "to": c.b_id, "data": "what?"}));
     let request = c.b.event("request");
     assert_eq!(keys(&request), ["data", "event", "from", "name", "rid", "role"]);
@@ -339,6 +344,26 @@ fn the_status_of_a_server_has_its_clients_and_their_links() {
         let links = status["links"].as_array().unwrap();
         links.iter().any(|link| link["from"] == *c.a_id && link["to"] == *c.b_id)
     });
+    assert_eq!(
+        keys(&status),
+        [
+            "clients",
+            "counters",
+            "event",
+            "id",
+            "links",
+            "listen",
+            "master",
+            "name",
+            "peers",
+            "ref",
+            "role",
+            "servers",
+            "suspended"
+        ]
+    );
+    assert_eq!((&status["role"], &status["name"]), (&json!("server"), &json!("s1")));
+    assert_eq!(status["listen"], json!([c.address]));
     let row = &status["clients"][0];
     assert_eq!(keys(row), ["id", "listen", "name", "private", "public"]);
     let clients = status["clients"].as_array().unwrap();

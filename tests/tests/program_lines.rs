@@ -108,7 +108,7 @@ fn a_message_whose_receiver_was_killed_and_restarted_has_an_unknown_outcome() {
     b.event_of("peer_up", &a_id);
     assert_eq!(a.deliver(&b_id, "first")["event"], "delivered");
     // it takes the bytes of the second, and is gone before it handed them over
-    b.signal("STOP");
+    b.stop();
     a.command(&json!({"command": "send", "ref": "r", "to": [b_id], "data": "second"}));
     a.status();
     b.kill();
@@ -118,6 +118,55 @@ fn a_message_whose_receiver_was_killed_and_restarted_has_an_unknown_outcome() {
     a.status_until("its return", |status| status["peers"].as_array().unwrap().iter().any(|row| row["id"] == *b_id));
     assert_eq!(a.deliver(&b_id, "third")["event"], "delivered");
     assert_eq!(b.event("message")["data"], "third", "the second never comes late");
+}
+
+#[test]
+fn what_is_open_at_the_end_still_has_one_outcome() {
+    let network = Network::new();
+    let (_server, address) = network.founder();
+    for program in Program::ALL {
+        let (mut a, a_id, _) = network.peer(program.name()).program(program).join(&address).start_ready();
+        let (mut b, b_id, _) = network.peer(&format!("{}-b", program.name())).join(&address).start_ready();
+        a.event_of("peer_up", &b_id);
+        b.event_of("peer_up", &a_id);
+        a.command(&json!({"command": "request", "ref": "asked", "to": b_id, "data": "?"}));
+        b.event("request");
+        b.stop();
+        a.command(&json!({"command": "send", "ref": "sent", "to": [b_id], "data": "!"}));
+        a.status();
+        let (lines, status, stderr) = a.quit();
+        assert!(status.success(), "{stderr}");
+        for (reference, reason) in [("asked", "reset"), ("sent", "unknown_outcome")] {
+            let answers = lines.iter().filter(|line| line["ref"] == reference).collect::<Vec<_>>();
+            let expected = json!({"event": "failed", "ref": reference, "to": b_id, "reason": reason});
+            assert_eq!(answers, [&expected], "{lines:?}");
+        }
+    }
+}
+
+#[test]
+fn an_id_leaves_the_tables_at_its_goodbye_or_30_seconds_after_it_vanished() {
+    let network = Network::new();
+    let (mut server, address) = network.founder();
+    let (mut a, ..) = network.peer("a").join(&address).start_ready();
+    let (quits, quits_id, _) = network.peer("quits").join(&address).start_ready();
+    let (killed, killed_id, _) = network.peer("killed").join(&address).start_ready();
+    for id in [&quits_id, &killed_id] {
+        a.event_of("peer_up", id);
+        server.event_of("peer_up", id);
+    }
+    let start = Instant::now();
+    killed.kill();
+    assert!(quits.quit().1.success());
+    for node in [&mut a, &mut server] {
+        node.event_of("peer_down", &quits_id);
+        assert!(start.elapsed() <= Duration::from_secs(3), "{:?}", start.elapsed());
+    }
+    for node in [&mut a, &mut server] {
+        node.event_of("peer_down", &killed_id);
+        assert!(start.elapsed() <= Duration::from_secs(30), "{:?}", start.elapsed());
+    }
+    assert_eq!(server.status()["clients"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -17,8 +17,14 @@ impl Node {
             peers: self.peer_statuses(),
             clients: self.client_infos(),
             links: self.reported_links(),
-            counters: self.counters.clone(),
+            counters: self.all_counters(),
         }
+    }
+
+    fn all_counters(&self) -> BTreeMap<&'static str, u64> {
+        let mut counters = self.counters.clone();
+        counters.insert("key updates", self.env.handshake.key_updates());
+        counters
     }
 
     fn link_of(&self, id: &Id) -> Option<(Route, PathKind, Option<Duration>)> {

@@ -11,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 use super::*;
 use crate::{NetworkKey, Reason, Role, SecretKey, ServerKey, testing::epoch};
 
+mod clock;
+
 const DELAY: Duration = Duration::from_millis(5);
 
 struct Net {

@@ -22,7 +22,13 @@ mod x25519;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 pub use admit::{Admitted, admit};
 pub use entropy::{client_config, endpoint_config, server_config};
@@ -42,6 +48,7 @@ pub struct Handshake {
     identity: Identity,
     network_key: NetworkKey,
     ciphers: Vec<Cipher>,
+    key_updates: AtomicU64,
 }
 
 impl Handshake {
@@ -54,7 +61,7 @@ impl Handshake {
                 distinct.push(cipher);
             }
         }
-        Self { identity, network_key, ciphers: distinct }
+        Self { identity, network_key, ciphers: distinct, key_updates: AtomicU64::new(0) }
     }
 
     /// This node's Id.
@@ -70,6 +77,15 @@ impl Handshake {
     /// The network key that every handshake is bound to.
     pub const fn network_key(&self) -> &NetworkKey {
         &self.network_key
+    }
+
+    /// How often connections of this node have taken new packet keys into use, by whichever end began it.
+    pub fn key_updates(&self) -> u64 {
+        self.key_updates.load(Ordering::Relaxed)
+    }
+
+    fn note_key_update(&self) {
+        self.key_updates.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -175,6 +175,8 @@ struct Session {
     remote: Option<RemoteKey>,
     remote_parameters: Option<TransportParameters>,
     application: Option<(Secrets, Exporter)>,
+    /// Whether quinn-proto holds the keys of the next update.
+    has_next_keys: bool,
 }
 
 impl Session {
@@ -197,6 +199,7 @@ impl Session {
             remote: None,
             remote_parameters: None,
             application: None,
+            has_next_keys: false,
         }
     }
 
@@ -351,7 +354,12 @@ impl quinn_proto::crypto::Session for Session {
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        self.application.as_mut().map(|(secrets, _)| secrets.update(self.side))
+        let (secrets, _) = self.application.as_mut()?;
+        // quinn-proto asks when the handshake is done, and again each time it takes what it got last into use
+        if std::mem::replace(&mut self.has_next_keys, true) {
+            self.handshake.note_key_update();
+        }
+        Some(secrets.update(self.side))
     }
 
     /// There is no Retry.

@@ -162,10 +162,15 @@ fn keys_are_updated_under_way_by_either_end() {
         let side = if round % 2 == 0 { &mut pair.client } else { &mut pair.server };
         side.connection().force_key_update();
         pair.exchange(&[round; 20_000]);
-        // old keys are dropped three timeouts after an update
+        // old keys are dropped three timeouts after both ends have heard of the new ones; until then no other update begins
+        pair.run(100, |_| false);
         pair.now += Duration::from_secs(3);
+        pair.step();
     }
     assert_eq!(pair.client.export(b"label"), pair.server.export(b"label"));
+    for end in [&client, &server] {
+        assert!(end.key_updates() >= 6, "{}", end.key_updates());
+    }
 }
 
 #[test]
