@@ -3,6 +3,7 @@
 mod api;
 mod control;
 mod dial;
+mod greet;
 mod inbound;
 mod links;
 mod messages;
@@ -13,6 +14,7 @@ mod remote;
 mod reports;
 mod roles;
 mod route;
+mod settle;
 mod status;
 mod streams;
 
