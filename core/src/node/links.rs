@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Event, Node, Route, Timer, Warning};
+use super::{Event, Node, Route, Timer, Warning, sources::Sources};
 use crate::{
     Id,
     link::{Link, LinkEvent, LinkStreamId, LinkToken, LostReason},
@@ -18,8 +18,6 @@ use crate::{
 const STEADY: Duration = Duration::from_secs(5);
 /// Relayed ways remembered for one link.
 const MAX_RELAYED: usize = 64;
-/// Local addresses remembered for one link.
-const MAX_SOURCES: usize = 16;
 
 /// Why this node has a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +61,7 @@ pub(super) struct Entry {
     pub(super) parked_streams: Vec<LinkStreamId>,
     pub(super) told_duplicate: bool,
     admitted: Option<Instant>,
-    sources: Vec<(SocketAddr, IpAddr)>,
+    sources: Sources,
 }
 
 impl Entry {
@@ -83,21 +81,22 @@ impl Entry {
             parked_streams: Vec::new(),
             told_duplicate: false,
             admitted: None,
-            sources: Vec::new(),
+            sources: Sources::default(),
         }
     }
 
-    /// Packets from `remote` come to the local address `ip`: answers leave from there.
-    pub(super) fn set_source(&mut self, remote: SocketAddr, ip: IpAddr) {
-        if let Some((_, source)) = self.sources.iter_mut().find(|(known, _)| *known == remote) {
-            *source = ip;
-        } else if self.sources.len() < MAX_SOURCES {
-            self.sources.push((remote, ip));
+    /// A packet came by `route` to the local address `ip`, which answers leave from if it was authentic and new. During the
+    /// handshake any packet will do for a remote of which nothing is known yet.
+    pub(super) fn learn_source(&mut self, route: &Route, ip: Option<IpAddr>, fresh: bool) {
+        if let (Some(remote), Some(ip)) = (route.address(), ip)
+            && (fresh || self.phase == Phase::Handshake)
+        {
+            self.sources.learn(remote, ip, fresh);
         }
     }
 
     pub(super) fn source(&self, remote: &SocketAddr) -> Option<IpAddr> {
-        self.sources.iter().find(|(known, _)| known == remote).map(|(_, ip)| *ip)
+        self.sources.get(remote)
     }
 
     /// Remembers a relayed way, so that it can be given up with its relay.

@@ -15,6 +15,7 @@ mod reports;
 mod roles;
 mod route;
 mod settle;
+mod sources;
 mod status;
 mod streams;
 
