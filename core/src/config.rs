@@ -61,6 +61,8 @@ pub struct Config {
 
     /// Servers in the server table. Default 64.
     pub max_servers: usize,
+    /// Servers of foreign clusters that are told of; further ones are counted only. Default 16.
+    pub max_foreign: usize,
     /// Peers in one directory. Default 16,384.
     pub max_peers: usize,
     /// Addresses of one node in a table. Default 32.
@@ -117,6 +119,7 @@ impl Default for Config {
             heartbeat_attempts: 10,
             doubt: (Duration::from_millis(100), Duration::from_millis(300)),
             max_servers: 64,
+            max_foreign: 16,
             max_peers: 16_384,
             max_addresses: 32,
             max_outgoing: 4_096,

@@ -125,6 +125,29 @@ fn one_key_in_two_processes_is_told_to_both() {
     world.assert_clean();
 }
 
+/// Each server has one of the holders and does not hear of the other: only a peer that is linked to both servers can know.
+#[test]
+fn one_key_at_two_servers_that_are_apart_is_told_to_both() {
+    let scenario = Scenario::new(12).server("s1").server("s2").peer("p1").peer("p2");
+    let scenario = scenario.peer("one").starting_at(secs(60)).apart("one", "s2");
+    let scenario =
+        scenario.peer("other").with_key_of("one").joining(&["s2"]).starting_at(secs(60)).apart("other", "s1");
+    let mut world = scenario.start();
+    world.run_for(secs(10));
+    world.cut("s1", "s2");
+    world.run_for(secs(52));
+    let key = world.id("one");
+    let told = |world: &sim::world::World, name: &str| {
+        world.seen_at(name, Duration::ZERO, |event| matches!(event, Event::DuplicateIdentity { id, .. } if *id == key))
+    };
+    assert_eq!(told(&world, "s1").or(told(&world, "s2")), None);
+    world.expect("both servers say so", secs(25), |world| ["s1", "s2"].iter().all(|name| told(world, name).is_some()));
+    world.expect("both holders say so", secs(1), |world| {
+        ["one", "other"].iter().all(|name| told(world, name).is_some())
+    });
+    world.assert_clean();
+}
+
 #[test]
 fn relay_only_never_goes_straight() {
     let mut world = Scenario::new(10).server("s1").peer("p1").relay_only().peer("p2").start();

@@ -38,6 +38,9 @@ impl Node {
                 }
             }
             (_, Control::Slot(slot)) => self.on_own_slot(now, id, slot),
+            (RoleState::Server(_), Control::ForeignCluster { id: foreigner, cluster }) if foreigner.is_server() => {
+                self.on_foreigner(id, foreigner, cluster);
+            }
             (_, Control::Servers(rows)) => self.on_servers(now, token, id, rows.into_vec()),
             (RoleState::Peer(tables), Control::Directory(update)) => match tables.apply(now, &id, update) {
                 Ok(news) => self.take_news(now, news),
@@ -65,6 +68,10 @@ impl Node {
                 if let Err(Lost) = tables.report(id, report) {
                     self.tell(now, id, &Control::LinksLost);
                 }
+            }
+            Control::SeenElsewhere(sighting) => self.on_seen_elsewhere(now, &sighting),
+            Control::ForeignCluster { id: foreigner, cluster } if foreigner.is_server() => {
+                self.on_foreigner(id, foreigner, cluster);
             }
             Control::DirectoryLost => {
                 tables.directory_lost(&id);

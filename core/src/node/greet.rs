@@ -105,6 +105,7 @@ impl Node {
     fn on_hello(&mut self, now: Instant, token: LinkToken, id: Id, hello: Box<Hello>) {
         if let Err(code) = self.judge_hello(token, id, &hello) {
             if code == CloseCode::ForeignCluster {
+                self.met_foreigner(now, id, hello.cluster);
                 if self.remote(id).refusal.replace(code) != Some(code) {
                     self.event(Event::Warning(Warning::ForeignCluster { id }));
                 }

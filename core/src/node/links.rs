@@ -281,6 +281,7 @@ impl Node {
     pub(super) fn unlink(&mut self, now: Instant, token: LinkToken, id: Id) {
         let Some(remote) = self.remotes.get_mut(&id).filter(|remote| remote.current == Some(token)) else { return };
         remote.current = None;
+        remote.accused = None;
         let admitted = self.links.get(token).and_then(|entry| entry.admitted);
         if admitted.is_some_and(|since| now.saturating_duration_since(since) >= STEADY) {
             remote.attempt = 0;
@@ -307,6 +308,9 @@ impl Node {
             && let Some(code) = CloseCode::from_code(u64::from(*code))
         {
             self.explain_close(id, code);
+            if code == CloseCode::ForeignCluster {
+                self.met_foreigner(now, id, None);
+            }
         }
         if let (Phase::Admitted, Some(id)) = (phase, remote) {
             self.unlink(now, token, id);

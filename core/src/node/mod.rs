@@ -3,6 +3,7 @@
 mod api;
 mod control;
 mod dial;
+mod foreign;
 mod greet;
 mod inbound;
 mod links;
@@ -18,6 +19,7 @@ mod settle;
 mod sources;
 mod status;
 mod streams;
+mod twins;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,7 @@ use std::{
 };
 
 pub use api::*;
+use foreign::Foreigners;
 use links::Links;
 use messages::Messages;
 use outbound::Outgoing;
@@ -84,6 +87,7 @@ pub struct Node {
     conversations: u64,
     streams: StreamTable,
     reports: LinkReports,
+    foreigners: Foreigners,
     /// A link takes another's place: nothing comes up or goes down by that.
     replacing: Option<Id>,
     /// Whether the application was told that this node is suspended.
@@ -112,6 +116,7 @@ struct Relay {
 enum Timer {
     Link(LinkToken),
     Challenge(Id),
+    Accused(Id),
     Greeting(LinkToken),
     Refused(LinkToken),
     Dial(Id),
@@ -129,6 +134,7 @@ impl Timer {
         match self {
             Self::Link(_) => "link",
             Self::Challenge(_) => "challenge",
+            Self::Accused(_) => "accused",
             Self::Greeting(_) => "greeting",
             Self::Refused(_) => "refused",
             Self::Dial(_) => "dial",
@@ -209,6 +215,7 @@ impl Node {
             conversations: 0,
             streams: StreamTable::default(),
             reports: LinkReports::new(start.incarnation, config.max_links, config.directory_log),
+            foreigners: Foreigners::default(),
             replacing: None,
             suspended_told: false,
             timers: Deadlines::default(),
@@ -267,6 +274,7 @@ impl Node {
                     }
                 }
                 Timer::Challenge(id) => self.judge_challenge(now, id),
+                Timer::Accused(id) => self.judge_accused(now, id),
                 Timer::Greeting(token) => self.greeting_due(now, token),
                 Timer::Refused(token) => self.close(now, token, crate::wire::CloseCode::DuplicateIdentity),
                 Timer::Dial(id) => self.consider(now, id),

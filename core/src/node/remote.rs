@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Node, Timer};
+use super::{Node, Timer, twins::Accused};
 use crate::{
     Id, Name,
     link::LinkToken,
@@ -36,6 +36,7 @@ pub(super) struct Remote {
     pub(super) current: Option<LinkToken>,
     pub(super) dialling: Option<LinkToken>,
     pub(super) challenger: Option<Challenger>,
+    pub(super) accused: Option<Accused>,
     pub(super) last_nonce: Option<[u8; 16]>,
     /// Dials since the last link.
     pub(super) attempt: u32,

@@ -93,6 +93,9 @@ impl Node {
             self.note_route(id, route);
         }
         self.tell_seen(now, id);
+        if id.is_server() {
+            self.tell_foreigners(now, id);
+        }
         match &mut self.role {
             RoleState::Server(_) => self.server_linked(now, token, id, hello),
             RoleState::Peer(tables) if id.is_server() => {
@@ -274,6 +277,7 @@ impl Node {
                 }
                 PeerNews::Down(id, name) => self.event(Event::PeerDown { id, name }),
                 PeerNews::Changed(id) => self.renew_candidates(now, id),
+                PeerNews::SeenElsewhere(server, sighting) => self.tell(now, server, &Control::SeenElsewhere(sighting)),
             }
         }
         if let RoleState::Peer(tables) = &self.role {

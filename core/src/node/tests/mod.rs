@@ -2,6 +2,7 @@
 
 mod hostile;
 mod net;
+mod twins;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -14,6 +14,8 @@ use crate::{NetworkKey, Role, SecretKey, ServerKey, testing::epoch};
 const DELAY: Duration = Duration::from_millis(5);
 
 pub(super) struct Net {
+    /// Of the nodes that start from now on.
+    pub(super) config: Config,
     pub(super) now: Instant,
     pub(super) nodes: Vec<Host>,
     pub(super) flying: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
@@ -38,7 +40,13 @@ pub(super) fn address(index: usize) -> SocketAddr {
 
 impl Net {
     pub(super) fn new() -> Self {
-        Self { now: epoch(), nodes: Vec::new(), flying: VecDeque::new(), cut: BTreeSet::new() }
+        Self {
+            config: Config::default(),
+            now: epoch(),
+            nodes: Vec::new(),
+            flying: VecDeque::new(),
+            cut: BTreeSet::new(),
+        }
     }
 
     pub(super) fn add(&mut self, role: Role, change: impl FnOnce(&mut Start)) -> usize {
@@ -65,7 +73,7 @@ impl Net {
             wall_time: Duration::from_secs(1),
         };
         change(&mut start);
-        let node = Node::new(Config::default(), start.clone()).unwrap();
+        let node = Node::new(self.config.clone(), start.clone()).unwrap();
         self.nodes.push(Host {
             address: own,
             node: Some(node),
@@ -80,7 +88,12 @@ impl Net {
 
     /// A founder, and `servers` - 1 more that join it, and `peers` that join it too.
     pub(super) fn cluster(servers: usize, peers: usize) -> Self {
-        let mut net = Self::new();
+        Self::cluster_with(Config::default(), servers, peers)
+    }
+
+    /// The same, all with these settings.
+    pub(super) fn cluster_with(config: Config, servers: usize, peers: usize) -> Self {
+        let mut net = Self { config, ..Self::new() };
         for index in 0..servers {
             net.add(Role::Server, |start| match index {
                 0 => start.found = true,
@@ -113,7 +126,7 @@ impl Net {
         host.start.incarnation.random[0] ^= 0x55;
         host.start.seed[0] ^= 0x55;
         host.start.saved = host.saved.clone().filter(|_| with_disk);
-        host.node = Some(Node::new(Config::default(), host.start.clone()).unwrap());
+        host.node = Some(Node::new(self.config.clone(), host.start.clone()).unwrap());
     }
 
     pub(super) fn run(&mut self, time: Duration) {
