@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2pcore::{
-    Event,
+    Config, Event,
     node::{Outcome, PathKind},
 };
 use sim::{plan::LinkModel, scenario::Scenario};
@@ -177,5 +177,22 @@ fn garbage_of_every_first_byte_draws_nothing() {
     world.run_for(secs(2));
     assert_eq!(world.answered_to_strangers(), 0);
     assert!(world.converged());
+    world.assert_clean();
+}
+
+/// As in a network of more peers than are linked to each other by themselves.
+#[test]
+fn a_stream_to_a_peer_without_a_link_makes_one() {
+    let config = Config { full_mesh_peers: 0, ..Config::default() };
+    let scenario = Scenario::new(13).config(config).server("s1").server("s2").peer("p1").in_lan("home").peer("p2");
+    let mut world = scenario.start();
+    let known = |world: &mut sim::world::World| world.status("p1").is_some_and(|status| status.peers.len() == 1);
+    world.expect("p1 knows p2", secs(10), known);
+    world.run_for(secs(5));
+    assert!(!world.linked("p1", "p2"));
+    let stream = world.stream("p1", "p2", 1_000_000);
+    world.expect("all bytes", secs(10), |world| world.progress(stream).complete);
+    world.run_for(secs(60));
+    assert!(world.linked("p1", "p2"));
     world.assert_clean();
 }

@@ -275,6 +275,7 @@ impl Node {
             // what came meanwhile was told to nobody
             self.on_stream_event(token, LinkEvent::StreamReadable(stream));
         }
+        self.open_waiting_streams(now, token, id);
     }
 
     /// Takes the current link out of its place, and all that hangs on it.

@@ -122,7 +122,7 @@ impl Node {
     }
 
     /// Whether a message to `id` has any hope, by the tables.
-    fn reachable(&self, now: Instant, id: &Id) -> Result<(), Reason> {
+    pub(super) fn reachable(&self, now: Instant, id: &Id) -> Result<(), Reason> {
         if *id == self.id() {
             return Ok(());
         }
@@ -237,7 +237,7 @@ impl Node {
     /// Sends one best-effort datagram; it may be lost on the way, which nobody is told.
     ///
     /// # Errors
-    /// `TooLarge` over the path's datagram size, `Failed` without a link.
+    /// `TooLarge` over the path's datagram size; `Failed` without a link, which is then made for those that follow.
     pub fn datagram(&mut self, now: Instant, to: Id, data: Bytes) -> Result<(), CommandError> {
         self.now = now;
         if self.stopping.is_some() {
@@ -245,6 +245,7 @@ impl Node {
         }
         self.reachable(now, &to).map_err(CommandError::Failed)?;
         let Some(token) = self.remotes.get(&to).and_then(|remote| remote.current) else {
+            self.remote(to).wanted_until = Some(now + self.config.link_interest);
             self.hurry(now, to);
             return Err(CommandError::Failed(Reason::Offline));
         };

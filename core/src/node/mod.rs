@@ -123,6 +123,7 @@ enum Timer {
     Introducer(usize),
     Conversation(Id),
     Requests,
+    WaitingStreams,
     Directory,
     Leaving,
     NoServer,
@@ -141,6 +142,7 @@ impl Timer {
             Self::Introducer(_) => "introducer",
             Self::Conversation(_) => "conversation",
             Self::Requests => "requests",
+            Self::WaitingStreams => "waiting streams",
             Self::Directory => "directory",
             Self::Leaving => "leaving",
             Self::NoServer => "no server",
@@ -286,6 +288,7 @@ impl Node {
                     }
                 }
                 Timer::Requests => self.requests_due(now),
+                Timer::WaitingStreams => self.waiting_streams_due(now),
                 Timer::Directory => self.send_directory(now),
                 Timer::Leaving => self.leaving_due(now),
                 Timer::NoServer => self.no_server_due(),
@@ -357,6 +360,7 @@ impl Node {
         self.stopping = Some(Stopping::SayingGoodbye);
         self.timers.set(Timer::NoServer, None);
         self.timers.set(Timer::Stop, Some(now + GOODBYE));
+        self.fail_all_waiting_streams();
         self.say_goodbye(now);
         self.settle(now);
         self.stop_if_done();

@@ -41,6 +41,8 @@ pub(super) struct Remote {
     /// Dials since the last link.
     pub(super) attempt: u32,
     pub(super) refusal: Option<CloseCode>,
+    /// A datagram found no link: one is wanted until then.
+    pub(super) wanted_until: Option<Instant>,
     pub(super) conversation: Option<Conversation>,
     /// Tells the messages of one conversation from those of the next.
     pub(super) conversation_number: u64,
@@ -175,6 +177,7 @@ impl Node {
         let idle = |id: &Id, remote: &Remote| {
             remote.current.or(remote.dialling).is_none()
                 && remote.challenger.is_none()
+                && !self.streams.waits_for(id)
                 && remote.conversation.as_ref().is_none_or(|conversation| !conversation.wants_link())
                 && !self.saved.servers.contains_key(id)
         };

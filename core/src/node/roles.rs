@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use super::{Event, LocalNetwork, Node, Relay, Route, Timer, own::OwnNetwork};
 use crate::{
-    Config, Id, Incarnation, Name,
+    Config, Id, Incarnation, Name, Reason,
     link::LinkToken,
     path::PathKind,
     peer::{PeerNews, PeerTables},
@@ -275,7 +275,10 @@ impl Node {
                     self.remote(id).name = name.clone();
                     self.event(Event::PeerUp { id, name });
                 }
-                PeerNews::Down(id, name) => self.event(Event::PeerDown { id, name }),
+                PeerNews::Down(id, name) => {
+                    self.event(Event::PeerDown { id, name });
+                    self.fail_waiting_streams(id, Reason::Offline);
+                }
                 PeerNews::Changed(id) => self.renew_candidates(now, id),
                 PeerNews::SeenElsewhere(server, sighting) => self.tell(now, server, &Control::SeenElsewhere(sighting)),
             }

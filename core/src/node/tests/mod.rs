@@ -1,5 +1,6 @@
 //! Whole nodes on a small network in memory; the simulator has the faults.
 
+mod demand;
 mod hostile;
 mod net;
 mod twins;
