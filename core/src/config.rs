@@ -85,6 +85,9 @@ pub struct Config {
     pub remember_offline: Duration,
     /// Up to how many peers every peer links to every other. Default 64.
     pub full_mesh_peers: usize,
+    /// How long a known server that is not linked and that no linked server shows is taken for one that restarts; after
+    /// that, messages to it fail as `offline`. Default 3 s.
+    pub server_grace: Duration,
     /// How long a link is wanted that a datagram did not find. Default 30 s.
     pub link_interest: Duration,
     /// After how long without any server a node says that none answered. Default 5 s.
@@ -136,6 +139,7 @@ impl Default for Config {
             slot_rest: Duration::from_secs(120),
             remember_offline: Duration::from_secs(3_600),
             full_mesh_peers: 64,
+            server_grace: Duration::from_secs(3),
             link_interest: Duration::from_secs(30),
             no_server_after: Duration::from_secs(5),
             ciphers: vec![Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305],

@@ -96,6 +96,7 @@ impl Node {
         match &mut self.role {
             RoleState::Peer(tables) => tables.set_servers(&from, rows),
             RoleState::Server(tables) => {
+                tables.hear(from, ids.iter().copied());
                 // only its own row: what it says of others is a hint to dial them
                 let own = rows.into_iter().find(|(id, _)| *id == from);
                 if let (Some((_, row)), Some(known)) = (own, tables.server(&from)) {
@@ -107,6 +108,7 @@ impl Node {
                 }
             }
         }
+        self.review_servers(now);
         for id in ids {
             if id != self.id() {
                 self.renew_candidates(now, id);

@@ -133,7 +133,10 @@ impl Node {
             return Ok(());
         }
         match &self.role {
-            _ if id.is_server() && self.saved.servers.contains_key(id) => Ok(()),
+            _ if id.is_server() && self.saved.servers.contains_key(id) => match self.is_down(now, id) {
+                true => Err(Reason::Offline),
+                false => Ok(()),
+            },
             RoleState::Peer(tables) if tables.online().contains_key(id) => Ok(()),
             RoleState::Peer(tables) if tables.was_seen(now, id) => Err(Reason::Offline),
             RoleState::Server(_) if self.remotes.contains_key(id) => Err(Reason::Offline),

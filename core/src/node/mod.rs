@@ -1,5 +1,6 @@
 //! The node: demultiplexes, composes, and owns the ready queue and the deadlines.
 
+mod absence;
 mod api;
 mod control;
 mod dial;
@@ -124,6 +125,7 @@ enum Timer {
     Conversation(Id),
     Requests,
     WaitingStreams,
+    Absent(Id),
     Directory,
     Leaving,
     NoServer,
@@ -143,6 +145,7 @@ impl Timer {
             Self::Conversation(_) => "conversation",
             Self::Requests => "requests",
             Self::WaitingStreams => "waiting streams",
+            Self::Absent(_) => "absent",
             Self::Directory => "directory",
             Self::Leaving => "leaving",
             Self::NoServer => "no server",
@@ -245,6 +248,7 @@ impl Node {
             self.remote(id);
             self.consider(now, id);
         }
+        self.review_servers(now);
         for index in 0..self.introducers.len() {
             self.timers.set(Timer::Introducer(index), Some(now));
         }
@@ -289,6 +293,7 @@ impl Node {
                 }
                 Timer::Requests => self.requests_due(now),
                 Timer::WaitingStreams => self.waiting_streams_due(now),
+                Timer::Absent(id) => self.server_is_down(id),
                 Timer::Directory => self.send_directory(now),
                 Timer::Leaving => self.leaving_due(now),
                 Timer::NoServer => self.no_server_due(),

@@ -41,6 +41,8 @@ pub(super) struct Remote {
     /// Dials since the last link.
     pub(super) attempt: u32,
     pub(super) refusal: Option<CloseCode>,
+    /// A known server that is not linked and that no linked server shows: since when.
+    pub(super) absent_since: Option<Instant>,
     /// A datagram found no link: one is wanted until then.
     pub(super) wanted_until: Option<Instant>,
     pub(super) conversation: Option<Conversation>,

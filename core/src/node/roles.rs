@@ -95,6 +95,7 @@ impl Node {
         self.tell_seen(now, id);
         if id.is_server() {
             self.tell_foreigners(now, id);
+            self.review_servers(now);
         }
         match &mut self.role {
             RoleState::Server(_) => self.server_linked(now, token, id, hello),
@@ -247,6 +248,9 @@ impl Node {
                 }
                 self.report_link(now, id);
             }
+        }
+        if id.is_server() {
+            self.review_servers(now);
         }
         if own_network_changed {
             self.own_network_changed(now);

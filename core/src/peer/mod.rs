@@ -100,6 +100,11 @@ impl PeerTables {
         self.current_views().flat_map(|view| &view.servers).map(|(id, row)| (*id, row)).collect()
     }
 
+    /// Whether any linked server shows the server `id`.
+    pub(crate) fn is_shown(&self, id: &Id) -> bool {
+        self.views.values().any(|view| view.servers.contains_key(id))
+    }
+
     /// Takes a part of E.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod demand;
 mod hostile;
 mod net;
+mod servers;
 mod twins;
 
 use std::{collections::BTreeMap, time::Duration};
