@@ -64,7 +64,9 @@ impl Dialling {
             Some(link) if PacketClass::of_packet(&data) == Some(PacketClass::Probe) => {
                 link.handle_probe(self.now, (), KIND, &data);
             }
-            Some(link) => link.handle_datagram(self.now, (), KIND, 0, data),
+            Some(link) => {
+                link.handle_datagram(self.now, (), KIND, 0, data);
+            }
             None => {
                 to.link = Link::accept(&self.answerer, self.now, LinkToken(2), self.rng.bytes(), (), KIND, 0, data);
             }

@@ -33,6 +33,10 @@ pub struct Config {
     pub message_ttl: Duration,
     /// Byte streams open with one remote in each direction. Default 64.
     pub max_streams: u32,
+    /// Byte streams that wait for a link, all remotes together. Default 1,024.
+    pub max_waiting_streams: usize,
+    /// How long a byte stream waits for a link before it is reset. Default 10 s.
+    pub stream_open_timeout: Duration,
 
     /// Links and attempts at links, all remotes together. Default 16,384.
     pub max_links: usize,
@@ -66,6 +70,8 @@ pub struct Config {
 
     /// Servers in the server table. Default 64.
     pub max_servers: usize,
+    /// Servers of foreign clusters that are told of; further ones are counted only. Default 16.
+    pub max_foreign: usize,
     /// Peers in one directory. Default 16,384.
     pub max_peers: usize,
     /// Addresses of one node in a table. Default 32.
@@ -84,6 +90,11 @@ pub struct Config {
     pub remember_offline: Duration,
     /// Up to how many peers every peer links to every other. Default 64.
     pub full_mesh_peers: usize,
+    /// How long a known server that is not linked and that no linked server shows is taken for one that restarts; after
+    /// that, messages to it fail as `offline`. Default 3 s.
+    pub server_grace: Duration,
+    /// How long a link is wanted that a datagram did not find. Default 30 s.
+    pub link_interest: Duration,
     /// After how long without any server a node says that none answered. Default 5 s.
     pub no_server_after: Duration,
 
@@ -110,6 +121,8 @@ impl Default for Config {
             request_timeout: Duration::from_secs(10),
             message_ttl: Duration::from_secs(60),
             max_streams: 64,
+            max_waiting_streams: 1_024,
+            stream_open_timeout: Duration::from_secs(10),
             max_links: 16_384,
             max_handshakes: 1_024,
             first_packets_per_second: 2_000,
@@ -124,6 +137,7 @@ impl Default for Config {
             heartbeat_attempts: 10,
             doubt: (Duration::from_millis(100), Duration::from_millis(300)),
             max_servers: 64,
+            max_foreign: 16,
             max_peers: 16_384,
             max_addresses: 32,
             max_outgoing: 4_096,
@@ -132,6 +146,8 @@ impl Default for Config {
             slot_rest: Duration::from_secs(120),
             remember_offline: Duration::from_secs(3_600),
             full_mesh_peers: 64,
+            server_grace: Duration::from_secs(3),
+            link_interest: Duration::from_secs(30),
             no_server_after: Duration::from_secs(5),
             ciphers: vec![Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305],
             max_segments: 44,

@@ -73,7 +73,7 @@
 //! | [`Node::send`] | one outcome per destination: delivered (handed to the receiving application), failed, or expired; ordered per sender, receiver and lane; never handed over twice |
 //! | [`Node::request`] | a reply, or the reason why there is none |
 //! | [`Node::datagram`] | best effort, one packet |
-//! | [`Node::open_stream`] | a byte stream both ways that ends with the link |
+//! | [`Node::open_stream`] | a byte stream both ways, over a link that is made if there is none, and that it ends with |
 //! | [`Node::status`] | the tables, at any time |
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]

@@ -1,6 +1,6 @@
 //! The server's workflow over the tables: A and E of its own peers, B of the links that they report, C of the servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Config, Id, Incarnation, Name,
@@ -26,6 +26,8 @@ pub(crate) struct ServerTables {
     max_peers: usize,
     /// The other servers linked to this one.
     servers: BTreeMap<Id, ServerRow>,
+    /// Which servers each of them shows.
+    heard_of: BTreeMap<Id, BTreeSet<Id>>,
 }
 
 impl ServerTables {
@@ -38,6 +40,7 @@ impl ServerTables {
             links: BTreeMap::new(),
             max_peers: config.max_peers,
             servers: BTreeMap::new(),
+            heard_of: BTreeMap::new(),
         }
     }
 
@@ -111,7 +114,18 @@ impl ServerTables {
 
     /// The link to another server is lost. Returns whether C changed.
     pub(crate) fn remove_server(&mut self, id: &Id) -> bool {
+        self.heard_of.remove(id);
         self.servers.remove(id).is_some()
+    }
+
+    /// What a linked server's own C shows.
+    pub(crate) fn hear(&mut self, from: Id, servers: impl Iterator<Item = Id>) {
+        self.heard_of.insert(from, servers.collect());
+    }
+
+    /// Whether any linked server shows `id`.
+    pub(crate) fn is_heard_of(&self, id: &Id) -> bool {
+        self.heard_of.values().any(|shown| shown.contains(id))
     }
 
     /// The own row changed.

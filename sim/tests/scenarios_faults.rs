@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2pcore::{
-    Event,
+    Event, Reason,
     node::{Outcome, PathKind},
 };
 use sim::{scenario::Scenario, world::World};
@@ -92,6 +92,25 @@ fn a_founder_that_restarts_with_its_first_command_line_finds_its_cluster() {
     for name in ["s1", "s2", "p1"] {
         assert_eq!(world.seen_at(name, Duration::ZERO, foreign), None, "{name}");
     }
+    world.assert_clean();
+}
+
+#[test]
+fn a_message_to_a_server_that_is_gone_fails_soon_and_to_one_that_restarts_arrives() {
+    let mut world = Scenario::new(30).server("s1").server("s2").server("s3").peer("p1").start();
+    world.expect("convergence", secs(20), |world| world.converged());
+    world.stop("s2");
+    world.stop("s3");
+    world.expect("both are gone", secs(1), |world| !world.is_running("s2") && !world.is_running("s3"));
+    let [bridged, failed] = ["s2", "s3"].map(|to| world.send("p1", to, 100));
+    world.run_for(secs(1));
+    world.revive("s2");
+    let offline = Some(Outcome::Failed(Reason::Offline));
+    world.expect("certain failure", secs(4), |world| world.outcome(failed) == offline);
+    world.expect("delivery", secs(5), |world| world.outcome(bridged) == Some(Outcome::Delivered));
+    let late = world.send("p1", "s3", 100);
+    world.run_for(Duration::from_millis(10));
+    assert_eq!(world.outcome(late), offline);
     world.assert_clean();
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2pcore::{
-    Event,
+    Config, Event,
     node::{Outcome, PathKind},
 };
 use sim::{plan::LinkModel, scenario::Scenario};
@@ -125,6 +125,29 @@ fn one_key_in_two_processes_is_told_to_both() {
     world.assert_clean();
 }
 
+/// Each server has one of the holders and does not hear of the other: only a peer that is linked to both servers can know.
+#[test]
+fn one_key_at_two_servers_that_are_apart_is_told_to_both() {
+    let scenario = Scenario::new(12).server("s1").server("s2").peer("p1").peer("p2");
+    let scenario = scenario.peer("one").starting_at(secs(60)).apart("one", "s2");
+    let scenario =
+        scenario.peer("other").with_key_of("one").joining(&["s2"]).starting_at(secs(60)).apart("other", "s1");
+    let mut world = scenario.start();
+    world.run_for(secs(10));
+    world.cut("s1", "s2");
+    world.run_for(secs(52));
+    let key = world.id("one");
+    let told = |world: &sim::world::World, name: &str| {
+        world.seen_at(name, Duration::ZERO, |event| matches!(event, Event::DuplicateIdentity { id, .. } if *id == key))
+    };
+    assert_eq!(told(&world, "s1").or(told(&world, "s2")), None);
+    world.expect("both servers say so", secs(25), |world| ["s1", "s2"].iter().all(|name| told(world, name).is_some()));
+    world.expect("both holders say so", secs(1), |world| {
+        ["one", "other"].iter().all(|name| told(world, name).is_some())
+    });
+    world.assert_clean();
+}
+
 #[test]
 fn relay_only_never_goes_straight() {
     let mut world = Scenario::new(10).server("s1").peer("p1").relay_only().peer("p2").start();
@@ -154,5 +177,22 @@ fn garbage_of_every_first_byte_draws_nothing() {
     world.run_for(secs(2));
     assert_eq!(world.answered_to_strangers(), 0);
     assert!(world.converged());
+    world.assert_clean();
+}
+
+/// As in a network of more peers than are linked to each other by themselves.
+#[test]
+fn a_stream_to_a_peer_without_a_link_makes_one() {
+    let config = Config { full_mesh_peers: 0, ..Config::default() };
+    let scenario = Scenario::new(13).config(config).server("s1").server("s2").peer("p1").in_lan("home").peer("p2");
+    let mut world = scenario.start();
+    let known = |world: &mut sim::world::World| world.status("p1").is_some_and(|status| status.peers.len() == 1);
+    world.expect("p1 knows p2", secs(10), known);
+    world.run_for(secs(5));
+    assert!(!world.linked("p1", "p2"));
+    let stream = world.stream("p1", "p2", 1_000_000);
+    world.expect("all bytes", secs(10), |world| world.progress(stream).complete);
+    world.run_for(secs(60));
+    assert!(world.linked("p1", "p2"));
     world.assert_clean();
 }

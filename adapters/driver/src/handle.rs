@@ -184,10 +184,11 @@ impl NodeHandle {
         self.0.datagrams.recv().await.ok()
     }
 
-    /// Opens a byte stream both ways.
+    /// Opens a byte stream both ways. If there is no link yet, it is made: what is written waits until then, and the stream
+    /// is reset if none comes within `Config::stream_open_timeout`.
     ///
     /// # Errors
-    /// `Failed` without a link or over `Config::max_streams`, `Stopped`.
+    /// `Failed` if no table shows `to`, or over `Config::max_streams` or `Config::max_waiting_streams`; `Stopped`.
     pub async fn open_stream(&self, to: Id) -> Result<ByteStream, CommandError> {
         self.ask(|reply| Command::OpenStream { to, reply }).await.unwrap_or(Err(CommandError::Stopped))
     }

@@ -42,8 +42,8 @@ fn fingerprint(data: &[u8]) -> [u8; 16] {
 }
 
 impl<R: Copy + Ord + Debug> Link<R> {
-    /// Takes a QUIC datagram that came by `route`.
-    pub fn handle_datagram(&mut self, now: Instant, route: R, kind: PathKind, ecn: u8, data: BytesMut) {
+    /// Takes a QUIC datagram that came by `route`; whether it was authentic and new.
+    pub fn handle_datagram(&mut self, now: Instant, route: R, kind: PathKind, ecn: u8, data: BytesMut) -> bool {
         self.touch(now);
         let arrived = self.arrived(&data);
         // quinn-proto has answers for what belongs to no connection; they end here
@@ -54,8 +54,9 @@ impl<R: Copy + Ord + Debug> Link<R> {
             Some(DatagramEvent::NewConnection(incoming)) => self.endpoint.ignore(incoming),
             Some(DatagramEvent::Response(_)) | None => {}
         }
-        self.note_received(now, route, kind, arrived);
+        let fresh = self.note_received(now, route, kind, arrived);
         self.pump(now);
+        fresh
     }
 
     fn arrived(&self, data: &[u8]) -> Arrived {
@@ -174,7 +175,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
     }
 
     /// Draws the conclusions from a datagram that QUIC has taken: was it authentic and new?
-    pub(super) fn note_received(&mut self, now: Instant, route: R, kind: PathKind, arrived: Arrived) {
+    pub(super) fn note_received(&mut self, now: Instant, route: R, kind: PathKind, arrived: Arrived) -> bool {
         let Arrived { len, print } = arrived;
         let received = self.conn.stats().frame_rx;
         let frames = total(&received);
@@ -193,7 +194,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             closing.note_answered(received.connection_close > 0);
         }
         if self.phase == Phase::Over {
-            return;
+            return fresh;
         }
         // a handshake is raced over several routes: the copy of an authentic datagram speaks for its route too
         let is_copy = print.is_some_and(|print| self.raced.contains(&print));
@@ -213,6 +214,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             }
         }
         self.paths.set_in_flight(now, self.signals.in_flight());
+        fresh
     }
 
     /// Lets what happened in one part take effect in the others.

@@ -147,6 +147,11 @@ impl Conversation {
         self.outbox.fail_all(reason);
     }
 
+    /// Gives the messages of ours of which no whole was ever written the outcome `reason`; the others wait on.
+    pub fn fail_unwritten(&mut self, reason: Reason) {
+        self.outbox.fail_unwritten(reason);
+    }
+
     /// A message of ours waits for its outcome: a link is wanted.
     pub fn wants_link(&self) -> bool {
         !self.outbox.is_empty()

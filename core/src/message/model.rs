@@ -28,6 +28,7 @@ enum Op {
     Wait { ms: u64 },
     Restart { end: usize },
     GiveUp { end: usize },
+    GiveUpUnwritten { end: usize },
     Settle { rounds: usize },
 }
 
@@ -56,7 +57,8 @@ fn op() -> impl Strategy<Value = Op> {
         5 => end.clone().prop_map(|end| Op::Attach { end }),
         1 => end.clone().prop_map(|end| Op::Detach { end }),
         1 => end.clone().prop_map(|end| Op::Restart { end }),
-        1 => end.prop_map(|end| Op::GiveUp { end }),
+        1 => end.clone().prop_map(|end| Op::GiveUp { end }),
+        1 => end.prop_map(|end| Op::GiveUpUnwritten { end }),
     ]
 }
 
@@ -109,6 +111,8 @@ struct World {
     last: BTreeMap<(usize, u64, u8), u64>,
     lives: u64,
     given_up: BTreeSet<usize>,
+    /// Ends that gave up what they had not written.
+    gave_up_unwritten: BTreeSet<usize>,
     restarted: bool,
 }
 
@@ -140,6 +144,7 @@ impl World {
             last: BTreeMap::new(),
             lives: 2,
             given_up: BTreeSet::new(),
+            gave_up_unwritten: BTreeSet::new(),
             restarted: false,
             config,
         }
@@ -180,6 +185,10 @@ impl World {
             Op::GiveUp { end } => {
                 self.given_up.insert(end);
                 self.ends[end].conversation.fail_all(Reason::Offline);
+            }
+            Op::GiveUpUnwritten { end } => {
+                self.gave_up_unwritten.insert(end);
+                self.ends[end].conversation.fail_unwritten(Reason::Offline);
             }
             Op::Settle { rounds } => {
                 for _ in 0..rounds {
@@ -368,7 +377,9 @@ impl World {
         if !self.restarted {
             for (tag, sent) in self.sent.iter().filter(|(_, sent)| !self.given_up.contains(&sent.from)) {
                 let delivered = sent.outcome == Some(Outcome::Delivered);
-                assert!(delivered || !sent.patient, "{tag} was not delivered: {sent:?}");
+                let unwritten = sent.outcome == Some(Outcome::Failed(Reason::Offline));
+                let given_up = unwritten && self.gave_up_unwritten.contains(&sent.from);
+                assert!(delivered || given_up || !sent.patient, "{tag} was not delivered: {sent:?}");
             }
         }
     }

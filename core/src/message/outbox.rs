@@ -205,6 +205,11 @@ impl Outbox {
         self.unblock();
     }
 
+    pub(super) fn fail_unwritten(&mut self, reason: Reason) {
+        self.lanes.iter_mut().for_each(|lane| lane.fail_unwritten(reason, &mut self.ledger));
+        self.unblock();
+    }
+
     /// Half empty before the sender is called back, so that it is not called for each message.
     fn unblock(&mut self) {
         let Some(wanted) = self.ledger.blocked else { return };

@@ -314,6 +314,24 @@ impl SendLane {
         self.expiries = Expiries::default();
     }
 
+    /// Gives the messages that were never wholly written the outcome `reason`.
+    pub(super) fn fail_unwritten(&mut self, reason: Reason, report: &mut impl Report) {
+        let unwritten = self.entries.split_off(self.numbered.min(self.entries.len()));
+        if self.at >= self.entries.len() {
+            self.at = self.entries.len();
+            self.abort |= self.partial.take().is_some();
+        }
+        for entry in unwritten {
+            match entry.message {
+                Some(message) => report.outcome(message, Outcome::Failed(reason)),
+                None => self.dead = self.dead.saturating_sub(1),
+            }
+        }
+        if self.entries.is_empty() {
+            self.expiries = Expiries::default();
+        }
+    }
+
     /// The link is gone, with all that was begun on it.
     pub(super) fn detach(&mut self) {
         (self.partial, self.slice, self.abort) = (None, None, false);

@@ -583,6 +583,25 @@ fn giving_up_says_what_may_have_arrived() {
 }
 
 #[test]
+fn what_was_never_written_fails_for_certain_and_the_rest_waits_on() {
+    let mut pair = Pair::linked(config());
+    pair.send(0, 1, "written");
+    pair.send(1, 2, vec![0; 1 << 20]);
+    pair.send(2, 3, "queued");
+    pair.write_lanes(&[(0, 1), (1, 3)]);
+    pair.a.fail_unwritten(Reason::Offline);
+    pair.events();
+    let offline = Outcome::Failed(Reason::Offline);
+    assert_eq!(pair.outcomes, BTreeMap::from([(2, offline), (3, offline)]));
+    for lane in 0..3 {
+        pair.send(lane, 10 + u64::from(lane), "afterwards");
+    }
+    pair.run();
+    assert_eq!(pair.payloads(), [&b"written"[..], b"afterwards", b"afterwards", b"afterwards"]);
+    assert!([1, 10, 11, 12].iter().all(|tag| pair.outcomes[tag] == Outcome::Delivered));
+}
+
+#[test]
 fn a_message_too_large_or_in_no_lane_fails_at_once() {
     let mut pair = Pair::new(config());
     pair.send(0, 1, vec![0; (1 << 20) + 1]);

@@ -336,6 +336,14 @@ pub enum Warning {
         /// That server.
         id: Id,
     },
+    /// Another node says that it met such a server.
+    #[error("{by} met {id}, which belongs to another cluster: two clusters share one network key")]
+    ForeignClusterMet {
+        /// Who says so.
+        by: Id,
+        /// That server.
+        id: Id,
+    },
 }
 
 fn list(addresses: &[SocketAddr]) -> String {

@@ -38,6 +38,9 @@ impl Node {
                 }
             }
             (_, Control::Slot(slot)) => self.on_own_slot(now, id, slot),
+            (RoleState::Server(_), Control::ForeignCluster { id: foreigner, cluster }) if foreigner.is_server() => {
+                self.on_foreigner(id, foreigner, cluster);
+            }
             (_, Control::Servers(rows)) => self.on_servers(now, token, id, rows.into_vec()),
             (RoleState::Peer(tables), Control::Directory(update)) => match tables.apply(now, &id, update) {
                 Ok(news) => self.take_news(now, news),
@@ -66,6 +69,10 @@ impl Node {
                     self.tell(now, id, &Control::LinksLost);
                 }
             }
+            Control::SeenElsewhere(sighting) => self.on_seen_elsewhere(now, &sighting),
+            Control::ForeignCluster { id: foreigner, cluster } if foreigner.is_server() => {
+                self.on_foreigner(id, foreigner, cluster);
+            }
             Control::DirectoryLost => {
                 tables.directory_lost(&id);
                 self.directory_changed(now);
@@ -89,6 +96,7 @@ impl Node {
         match &mut self.role {
             RoleState::Peer(tables) => tables.set_servers(&from, rows),
             RoleState::Server(tables) => {
+                tables.hear(from, ids.iter().copied());
                 // only its own row: what it says of others is a hint to dial them
                 let own = rows.into_iter().find(|(id, _)| *id == from);
                 if let (Some((_, row)), Some(known)) = (own, tables.server(&from)) {
@@ -100,6 +108,7 @@ impl Node {
                 }
             }
         }
+        self.review_servers(now);
         for id in ids {
             if id != self.id() {
                 self.renew_candidates(now, id);

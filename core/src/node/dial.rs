@@ -9,6 +9,7 @@ use super::{
     Event, Node, Route, Timer, Warning,
     links::{Entry, Origin},
     own::direct_candidates,
+    remote::Remote,
     roles::RoleState,
 };
 use crate::{
@@ -62,8 +63,11 @@ impl Node {
         self.saved.servers.contains_key(id) || self.remotes.get(id).is_some_and(|remote| !remote.addresses.is_empty())
     }
 
+    /// Whether something waits for a link to `id`.
     fn has_traffic(&self, id: &Id) -> bool {
-        self.remotes.get(id).and_then(|remote| remote.conversation.as_ref()).is_some_and(|c| c.wants_link())
+        let messages = |remote: &Remote| remote.conversation.as_ref().is_some_and(|c| c.wants_link());
+        let datagrams = |remote: &Remote| remote.wanted_until.is_some_and(|until| until > self.now);
+        self.streams.waits_for(id) || self.remotes.get(id).is_some_and(|remote| messages(remote) || datagrams(remote))
     }
 
     /// Dials `id` if it is wanted, not linked, not being dialled, and not to be waited for.
@@ -95,10 +99,12 @@ impl Node {
         }
     }
 
-    /// A message waits for a link.
+    /// A message, a datagram or a stream waits for a link.
     pub(super) fn hurry(&mut self, now: Instant, id: Id) {
         if self.wants(&id) && self.remotes.get(&id).is_none_or(|r| r.current.is_none() && r.dialling.is_none()) {
-            let waiting_for_backoff = self.remotes.get(&id).is_some_and(|r| r.attempt > 1);
+            // dials that nobody wanted any more were not tried again, and no timer runs for them
+            let pausing = self.timers.get(&Timer::Dial(id)).is_some();
+            let waiting_for_backoff = pausing && self.remotes.get(&id).is_some_and(|r| r.attempt > 1);
             if !waiting_for_backoff {
                 self.timers.set(Timer::Dial(id), None);
                 self.consider(now, id);

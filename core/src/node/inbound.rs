@@ -126,11 +126,9 @@ impl Node {
         if !allowed {
             return self.count("dropped: direct packet, relay only");
         }
-        if let (Route::Udp { remote, .. }, Some(ip)) = (route, local_ip) {
-            entry.set_source(remote, ip);
-        }
         entry.note_relayed(route);
-        entry.link.handle_datagram(now, route, kind, ecn, data);
+        let fresh = entry.link.handle_datagram(now, route, kind, ecn, data);
+        entry.learn_source(&route, local_ip, fresh);
         self.dirty.insert(token);
     }
 
@@ -183,9 +181,7 @@ impl Node {
         self.nonces.insert(nonce);
         let mut entry = Entry::new(link, Origin::Inbound, 0, first_id);
         entry.note_relayed(route);
-        if let (Route::Udp { remote, .. }, Some(ip)) = (route, local_ip) {
-            entry.set_source(remote, ip);
-        }
+        entry.learn_source(&route, local_ip, true);
         self.links.insert(token, entry);
         self.dirty.insert(token);
         self.count("links accepted");
@@ -204,9 +200,7 @@ impl Node {
         let authentic = entry.link.handle_probe(now, route, kind, data);
         let remote = entry.remote;
         if authentic {
-            if let (Route::Udp { remote, .. }, Some(ip)) = (route, local_ip) {
-                entry.set_source(remote, ip);
-            }
+            entry.learn_source(&route, local_ip, true);
             if let Some(server) = remote.filter(|id| self.relays.contains_key(id)) {
                 self.note_route(server, route);
             }

@@ -1,4 +1,4 @@
-//! The links of a node, from the first packet to the last: greeting, settling two links to one node, admission, loss.
+//! The links of a node, from the first packet to the last: what each is, admission, loss.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,31 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use subtle::ConstantTimeEq;
-
-use super::{Event, Node, Route, Timer, Warning, remote::Challenger};
+use super::{Event, Node, Route, Timer, Warning, sources::Sources};
 use crate::{
     Id,
     link::{Link, LinkEvent, LinkStreamId, LinkToken, LostReason},
     rng::Rng,
-    table::Bounded,
     wire::{CloseCode, Control, Hello},
 };
 
-/// How long an established link may take to say who it is.
-const GREETING: Duration = Duration::from_secs(5);
 /// A link that lasted so long clears what dials before it cost.
 const STEADY: Duration = Duration::from_secs(5);
-/// How long an old link has to answer before a newcomer of another run takes its place.
-const CHALLENGE: Duration = Duration::from_millis(1000);
-/// How long a refused link stays, so that it hears why.
-const LINGER: Duration = Duration::from_millis(500);
-/// Control messages of a newcomer kept meanwhile.
-const MAX_PARKED: usize = 64;
 /// Relayed ways remembered for one link.
 const MAX_RELAYED: usize = 64;
-/// Local addresses remembered for one link.
-const MAX_SOURCES: usize = 16;
 
 /// Why this node has a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +55,13 @@ pub(super) struct Entry {
     pub(super) ready: bool,
     /// Relayed ways that it was given or has used.
     pub(super) relayed: BTreeSet<Route>,
-    parked: Vec<Control>,
+    /// Control messages of a newcomer that is not admitted yet.
+    pub(super) parked: Vec<Control>,
     /// Streams that the remote opened before it was admitted.
     pub(super) parked_streams: Vec<LinkStreamId>,
-    told_duplicate: bool,
+    pub(super) told_duplicate: bool,
     admitted: Option<Instant>,
-    sources: Vec<(SocketAddr, IpAddr)>,
+    sources: Sources,
 }
 
 impl Entry {
@@ -93,21 +81,22 @@ impl Entry {
             parked_streams: Vec::new(),
             told_duplicate: false,
             admitted: None,
-            sources: Vec::new(),
+            sources: Sources::default(),
         }
     }
 
-    /// Packets from `remote` come to the local address `ip`: answers leave from there.
-    pub(super) fn set_source(&mut self, remote: SocketAddr, ip: IpAddr) {
-        if let Some((_, source)) = self.sources.iter_mut().find(|(known, _)| *known == remote) {
-            *source = ip;
-        } else if self.sources.len() < MAX_SOURCES {
-            self.sources.push((remote, ip));
+    /// A packet came by `route` to the local address `ip`, which answers leave from if it was authentic and new. During the
+    /// handshake any packet will do for a remote of which nothing is known yet.
+    pub(super) fn learn_source(&mut self, route: &Route, ip: Option<IpAddr>, fresh: bool) {
+        if let (Some(remote), Some(ip)) = (route.address(), ip)
+            && (fresh || self.phase == Phase::Handshake)
+        {
+            self.sources.learn(remote, ip, fresh);
         }
     }
 
     pub(super) fn source(&self, remote: &SocketAddr) -> Option<IpAddr> {
-        self.sources.iter().find(|(known, _)| known == remote).map(|(_, ip)| *ip)
+        self.sources.get(remote)
     }
 
     /// Remembers a relayed way, so that it can be given up with its relay.
@@ -117,7 +106,7 @@ impl Entry {
         }
     }
 
-    fn is_inbound(&self) -> bool {
+    pub(super) fn is_inbound(&self) -> bool {
         self.origin == Origin::Inbound
     }
 }
@@ -197,7 +186,7 @@ impl Links {
         self.by_first_id.len()
     }
 
-    fn handshake_done(&mut self, token: LinkToken) {
+    pub(super) fn handshake_done(&mut self, token: LinkToken) {
         if let Some(entry) = self.entries.get(&token)
             && self.by_first_id.get(&entry.first_id) == Some(&token)
         {
@@ -247,231 +236,8 @@ impl Node {
         }
     }
 
-    fn on_established(&mut self, now: Instant, token: LinkToken, remote: Id, nonce: [u8; 16]) {
-        self.links.handshake_done(token);
-        let own = self.id();
-        let Some(entry) = self.links.get_mut(token) else { return };
-        entry.phase = Phase::Greeting;
-        self.timers.set(Timer::Greeting(token), Some(now + GREETING));
-        entry.remote = Some(remote);
-        entry.nonce = nonce;
-        if remote == own {
-            if let Origin::Introducer(index) = entry.origin {
-                self.introducer_is_self(index);
-            }
-            return self.close(now, token, CloseCode::Unwanted);
-        }
-        // an address of a server that is linked already: one link is enough
-        let is_spare = matches!(entry.origin, Origin::Introducer(_));
-        if let Origin::Introducer(index) = entry.origin {
-            self.introducer_answers(index, remote);
-        }
-        if is_spare && self.is_linked(&remote) {
-            return self.close(now, token, CloseCode::Unwanted);
-        }
-        let Some(entry) = self.links.get_mut(token) else { return };
-        // servers never dial peers
-        if entry.is_inbound() && remote.is_server() && !own.is_server() {
-            return self.close(now, token, CloseCode::Unwanted);
-        }
-        let dial = entry.dial;
-        let server_proof = own.is_server().then(|| self.server_proof(token, own)).flatten();
-        let last_link = self.remotes.get(&remote).filter(|known| known.current.is_none()).and_then(|r| r.last_nonce);
-        let hello = Hello {
-            name: self.name.clone(),
-            incarnation: self.incarnation,
-            cluster: self.cluster,
-            server_proof,
-            last_link,
-            dial,
-            network: self.network.info().clone(),
-        };
-        self.tell_link(now, token, &Control::Hello(Box::new(hello)));
-    }
-
-    /// MAC(server key, dialler or not, Id, handshake): bound to this link and this end.
-    fn server_proof(&self, token: LinkToken, of: Id) -> Option<[u8; 32]> {
-        let key = self.server_key.as_ref()?;
-        let entry = self.links.get(token)?;
-        let dialler = entry.is_inbound() != (of == self.id());
-        let mut hasher = blake3::Hasher::new_keyed(key.as_bytes());
-        hasher.update(&[u8::from(dialler)]).update(&of.to_bytes()).update(&entry.link.export(b"server proof"));
-        Some(*hasher.finalize().as_bytes())
-    }
-
-    fn is_proven_server(&self, token: LinkToken, id: Id, hello: &Hello) -> bool {
-        match (self.server_proof(token, id), hello.server_proof) {
-            (Some(want), Some(got)) => want.ct_eq(&got).into(),
-            _ => false,
-        }
-    }
-
-    /// Greets, or passes on once greeted.
-    fn on_control(&mut self, now: Instant, token: LinkToken, message: Control) {
-        let Some(entry) = self.links.get_mut(token) else { return };
-        let Some(id) = entry.remote else { return };
-        match (entry.phase, message) {
-            (Phase::Greeting, Control::Hello(hello)) => self.on_hello(now, token, id, hello),
-            (Phase::Greeting, Control::Duplicate(addresses)) => self.on_duplicate(token, addresses.into_vec()),
-            (Phase::Challenging, message) if entry.parked.len() < MAX_PARKED => entry.parked.push(message),
-            (Phase::Admitted, Control::Hello(_)) | (Phase::Greeting | Phase::Challenging, _) => {
-                self.violation(now, token);
-            }
-            (Phase::Admitted, message) => self.on_admitted_control(now, token, id, message),
-            (Phase::Handshake | Phase::Refused | Phase::Closing, _) => {}
-        }
-    }
-
-    /// The other end has not said who it is.
-    pub(super) fn greeting_due(&mut self, now: Instant, token: LinkToken) {
-        if self.links.get(token).is_some_and(|entry| entry.phase == Phase::Greeting) {
-            self.violation(now, token);
-        }
-    }
-
-    /// The other end has seen two holders of this node's key; once for each link.
-    pub(super) fn on_duplicate(&mut self, token: LinkToken, addresses: Vec<SocketAddr>) {
-        let own = self.id();
-        let Some(entry) = self.links.get_mut(token) else { return };
-        if !std::mem::replace(&mut entry.told_duplicate, true) {
-            self.event(Event::DuplicateIdentity { id: own, addresses });
-        }
-    }
-
-    fn on_hello(&mut self, now: Instant, token: LinkToken, id: Id, hello: Box<Hello>) {
-        if let Err(code) = self.judge_hello(token, id, &hello) {
-            if code == CloseCode::ForeignCluster {
-                if self.remote(id).refusal.replace(code) != Some(code) {
-                    self.event(Event::Warning(Warning::ForeignCluster { id }));
-                }
-            } else if self.links.get(token).is_some_and(|entry| !entry.is_inbound()) {
-                self.explain_close(id, code);
-            }
-            return self.close(now, token, code);
-        }
-        if let (None, Some(cluster), true) = (self.cluster, hello.cluster, id.is_server()) {
-            self.cluster = Some(cluster);
-            self.save();
-        }
-        let incarnation = hello.incarnation;
-        let last_link = hello.last_link;
-        let own = self.id();
-        let Some(entry) = self.links.get_mut(token) else { return };
-        if entry.is_inbound() {
-            entry.dial = hello.dial;
-        }
-        entry.hello = Some(hello);
-        let begun = |entry: &Entry| if entry.is_inbound() { id } else { own };
-        let (new_by, new_dial) = (begun(entry), entry.dial);
-        let Some(current) = self.remote(id).current else {
-            return self.admit(now, token, id);
-        };
-        let Some(old) = self.links.get_mut(current) else { return self.admit(now, token, id) };
-        let same_run = old.hello.as_ref().is_some_and(|hello| hello.incarnation == incarnation);
-        if !same_run {
-            return self.challenge(now, id, Some(token));
-        }
-        let named_as_lost = new_by == id && last_link == Some(old.nonce);
-        let newer_stays = match begun(old) {
-            old_by if old_by == new_by => new_dial > old.dial,
-            _ => new_by == own.min(id),
-        };
-        if named_as_lost || newer_stays {
-            self.replace(now, token, id);
-        } else {
-            self.close(now, token, CloseCode::Superseded);
-        }
-    }
-
-    fn judge_hello(&self, token: LinkToken, id: Id, hello: &Hello) -> Result<(), CloseCode> {
-        let both_servers = id.is_server() && self.id().is_server();
-        if both_servers && !self.is_proven_server(token, id, hello) {
-            return Err(CloseCode::BadServerKey);
-        }
-        match (self.cluster, hello.cluster) {
-            (Some(own), Some(theirs)) if own != theirs => Err(CloseCode::ForeignCluster),
-            (None, None) if self.id().is_server() || id.is_server() => Err(CloseCode::NotAdmitted),
-            (Some(_), None) if id.is_server() && !both_servers => Err(CloseCode::NotAdmitted),
-            (None, _) if self.id().is_server() && !id.is_server() => Err(CloseCode::NotAdmitted),
-            _ => Ok(()),
-        }
-    }
-
-    /// Asks the current link to `id` whether it lives: another run of that Id has been seen, perhaps by a link of its own.
-    pub(super) fn challenge(&mut self, now: Instant, id: Id, newcomer: Option<LinkToken>) {
-        let Some(current) = self.remotes.get(&id).and_then(|remote| remote.current) else { return };
-        let Some(old) = self.links.get_mut(current) else { return };
-        old.link.challenge(now);
-        self.dirty.insert(current);
-        let running = self.remote(id).challenger;
-        if let (Some(running), None) = (running, newcomer) {
-            tracing::trace!(?running, "challenged already");
-            return;
-        }
-        if let Some(rival) = running.and_then(|running| running.link) {
-            self.close(now, rival, CloseCode::Superseded);
-        }
-        self.remote(id).challenger = Some(Challenger { link: newcomer, asked: current, since: now });
-        if let Some(entry) = newcomer.and_then(|token| self.links.get_mut(token)) {
-            entry.phase = Phase::Challenging;
-        }
-        self.timers.set(Timer::Challenge(id), Some(now + CHALLENGE));
-    }
-
-    /// The old link has had its time: if it answered, the newcomer is a duplicate; else it takes the place.
-    pub(super) fn judge_challenge(&mut self, now: Instant, id: Id) {
-        let challenger = self.remotes.get_mut(&id).and_then(|remote| remote.challenger.take());
-        let Some(Challenger { link: newcomer, asked, since }) = challenger else { return };
-        let newcomer = newcomer.filter(|token| self.is_challenging(*token));
-        let current = self.remotes.get(&id).and_then(|remote| remote.current);
-        if newcomer.is_some() && current.is_some_and(|current| current != asked) {
-            // another link took the place meanwhile: it is asked in its turn
-            return self.challenge(now, id, newcomer);
-        }
-        let answered = |entry: &Entry| entry.link.last_answer().is_some_and(|at| at >= since);
-        let old = current.and_then(|token| Some((token, answered(self.links.get(token)?))));
-        match (old, newcomer) {
-            (Some((old, true)), Some(newcomer)) => self.refuse_duplicate(now, id, old, newcomer),
-            (Some((_, true)), None) | (None, None) => {}
-            (Some((_, false)), Some(newcomer)) => self.replace(now, newcomer, id),
-            (Some((old, false)), None) => self.close(now, old, CloseCode::Superseded),
-            (None, Some(newcomer)) => self.admit(now, newcomer, id),
-        }
-    }
-
-    fn is_challenging(&self, token: LinkToken) -> bool {
-        self.links.get(token).is_some_and(|entry| entry.phase == Phase::Challenging)
-    }
-
-    /// Both runs live: both are told, and the newcomer has to go.
-    fn refuse_duplicate(&mut self, now: Instant, id: Id, old: LinkToken, newcomer: LinkToken) {
-        let address = |token| self.links.get(token).and_then(|entry| entry.link.route()?.address());
-        let addresses: Vec<SocketAddr> = [address(old), address(newcomer)].into_iter().flatten().collect();
-        self.count("duplicate identity");
-        let told = Control::Duplicate(Bounded::first(addresses.iter().copied()));
-        self.tell_link(now, old, &told);
-        self.tell_link(now, newcomer, &told);
-        // a close would overtake what was just said
-        if let Some(entry) = self.links.get_mut(newcomer) {
-            entry.phase = Phase::Refused;
-        }
-        self.timers.set(Timer::Refused(newcomer), Some(now + LINGER));
-        self.event(Event::DuplicateIdentity { id, addresses });
-    }
-
-    /// The newcomer takes the place of the current link.
-    fn replace(&mut self, now: Instant, token: LinkToken, id: Id) {
-        self.replacing = Some(id);
-        if let Some(old) = self.remote(id).current {
-            self.unlink(now, old, id);
-            self.close(now, old, CloseCode::Superseded);
-        }
-        self.admit(now, token, id);
-        self.replacing = None;
-    }
-
     /// The link is now the current one to its Id.
-    fn admit(&mut self, now: Instant, token: LinkToken, id: Id) {
+    pub(super) fn admit(&mut self, now: Instant, token: LinkToken, id: Id) {
         let Some(entry) = self.links.get_mut(token) else { return };
         let Some(hello) = entry.hello.clone() else { return };
         entry.phase = Phase::Admitted;
@@ -509,12 +275,14 @@ impl Node {
             // what came meanwhile was told to nobody
             self.on_stream_event(token, LinkEvent::StreamReadable(stream));
         }
+        self.open_waiting_streams(now, token, id);
     }
 
     /// Takes the current link out of its place, and all that hangs on it.
-    fn unlink(&mut self, now: Instant, token: LinkToken, id: Id) {
+    pub(super) fn unlink(&mut self, now: Instant, token: LinkToken, id: Id) {
         let Some(remote) = self.remotes.get_mut(&id).filter(|remote| remote.current == Some(token)) else { return };
         remote.current = None;
+        remote.accused = None;
         let admitted = self.links.get(token).and_then(|entry| entry.admitted);
         if admitted.is_some_and(|since| now.saturating_duration_since(since) >= STEADY) {
             remote.attempt = 0;
@@ -541,6 +309,9 @@ impl Node {
             && let Some(code) = CloseCode::from_code(u64::from(*code))
         {
             self.explain_close(id, code);
+            if code == CloseCode::ForeignCluster {
+                self.met_foreigner(now, id, None);
+            }
         }
         if let (Phase::Admitted, Some(id)) = (phase, remote) {
             self.unlink(now, token, id);
@@ -567,7 +338,7 @@ impl Node {
     }
 
     /// Tells the operator of refusals that only an operator can mend.
-    fn explain_close(&mut self, by: Id, code: CloseCode) {
+    pub(super) fn explain_close(&mut self, by: Id, code: CloseCode) {
         match code {
             CloseCode::ForeignCluster | CloseCode::BadServerKey | CloseCode::UnknownVersion => {
                 self.warn_refused(by, code);

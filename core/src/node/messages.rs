@@ -119,7 +119,7 @@ impl Node {
     }
 
     /// Whether a message to `id` has any hope, by the tables.
-    fn reachable(&self, now: Instant, id: &Id) -> Result<(), Reason> {
+    pub(super) fn reachable(&self, now: Instant, id: &Id) -> Result<(), Reason> {
         if *id == self.id() {
             return Ok(());
         }
@@ -130,7 +130,10 @@ impl Node {
             return Ok(());
         }
         match &self.role {
-            _ if id.is_server() && self.saved.servers.contains_key(id) => Ok(()),
+            _ if id.is_server() && self.saved.servers.contains_key(id) => match self.is_down(now, id) {
+                true => Err(Reason::Offline),
+                false => Ok(()),
+            },
             RoleState::Peer(tables) if tables.online().contains_key(id) => Ok(()),
             RoleState::Peer(tables) if tables.was_seen(now, id) => Err(Reason::Offline),
             RoleState::Server(_) if self.remotes.contains_key(id) => Err(Reason::Offline),
@@ -267,7 +270,7 @@ impl Node {
     /// Sends one best-effort datagram; it may be lost on the way, which nobody is told.
     ///
     /// # Errors
-    /// `TooLarge` over the path's datagram size, `Failed` without a link.
+    /// `TooLarge` over the path's datagram size; `Failed` without a link, which is then made for those that follow.
     pub fn datagram(&mut self, now: Instant, to: Id, data: Bytes) -> Result<(), CommandError> {
         self.now = now;
         if self.stopping.is_some() {
@@ -275,6 +278,7 @@ impl Node {
         }
         self.reachable(now, &to).map_err(CommandError::Failed)?;
         let Some(token) = self.remotes.get(&to).and_then(|remote| remote.current) else {
+            self.remote(to).wanted_until = Some(now + self.config.link_interest);
             self.hurry(now, to);
             return Err(CommandError::Failed(Reason::Offline));
         };

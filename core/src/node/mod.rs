@@ -1,8 +1,11 @@
 //! The node: demultiplexes, composes, and owns the ready queue and the deadlines.
 
+mod absence;
 mod api;
 mod control;
 mod dial;
+mod foreign;
+mod greet;
 mod inbound;
 mod links;
 mod messages;
@@ -13,8 +16,11 @@ mod remote;
 mod reports;
 mod roles;
 mod route;
+mod settle;
+mod sources;
 mod status;
 mod streams;
+mod twins;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +32,7 @@ use std::{
 };
 
 pub use api::*;
+use foreign::Foreigners;
 use links::Links;
 use messages::Messages;
 use outbound::Outgoing;
@@ -83,6 +90,7 @@ pub struct Node {
     conversations: u64,
     streams: StreamTable,
     reports: LinkReports,
+    foreigners: Foreigners,
     /// A link takes another's place: nothing comes up or goes down by that.
     replacing: Option<Id>,
     /// Whether the application was told that this node is suspended.
@@ -111,12 +119,15 @@ struct Relay {
 enum Timer {
     Link(LinkToken),
     Challenge(Id),
+    Accused(Id),
     Greeting(LinkToken),
     Refused(LinkToken),
     Dial(Id),
     Introducer(usize),
     Conversation(Id),
     Requests,
+    WaitingStreams,
+    Absent(Id),
     Directory,
     Leaving,
     NoServer,
@@ -128,12 +139,15 @@ impl Timer {
         match self {
             Self::Link(_) => "link",
             Self::Challenge(_) => "challenge",
+            Self::Accused(_) => "accused",
             Self::Greeting(_) => "greeting",
             Self::Refused(_) => "refused",
             Self::Dial(_) => "dial",
             Self::Introducer(_) => "introducer",
             Self::Conversation(_) => "conversation",
             Self::Requests => "requests",
+            Self::WaitingStreams => "waiting streams",
+            Self::Absent(_) => "absent",
             Self::Directory => "directory",
             Self::Leaving => "leaving",
             Self::NoServer => "no server",
@@ -209,6 +223,7 @@ impl Node {
             conversations: 0,
             streams: StreamTable::default(),
             reports: LinkReports::new(start.incarnation, config.max_links, config.directory_log),
+            foreigners: Foreigners::default(),
             replacing: None,
             suspended_told: false,
             timers: Deadlines::default(),
@@ -236,6 +251,7 @@ impl Node {
             self.remote(id);
             self.consider(now, id);
         }
+        self.review_servers(now);
         for index in 0..self.introducers.len() {
             self.timers.set(Timer::Introducer(index), Some(now));
         }
@@ -267,6 +283,7 @@ impl Node {
                     }
                 }
                 Timer::Challenge(id) => self.judge_challenge(now, id),
+                Timer::Accused(id) => self.judge_accused(now, id),
                 Timer::Greeting(token) => self.greeting_due(now, token),
                 Timer::Refused(token) => self.close(now, token, crate::wire::CloseCode::DuplicateIdentity),
                 Timer::Dial(id) => self.consider(now, id),
@@ -278,6 +295,8 @@ impl Node {
                     }
                 }
                 Timer::Requests => self.requests_due(now),
+                Timer::WaitingStreams => self.waiting_streams_due(now),
+                Timer::Absent(id) => self.server_is_down(id),
                 Timer::Directory => self.send_directory(now),
                 Timer::Leaving => self.leaving_due(now),
                 Timer::NoServer => self.no_server_due(),
@@ -349,6 +368,7 @@ impl Node {
         self.stopping = Some(Stopping::SayingGoodbye);
         self.timers.set(Timer::NoServer, None);
         self.timers.set(Timer::Stop, Some(now + GOODBYE));
+        self.fail_all_waiting_streams();
         self.say_goodbye(now);
         self.settle(now);
         self.stop_if_done();

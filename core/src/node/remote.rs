@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Node, Timer};
+use super::{Node, Timer, twins::Accused};
 use crate::{
     Id, Name,
     link::LinkToken,
@@ -36,10 +36,15 @@ pub(super) struct Remote {
     pub(super) current: Option<LinkToken>,
     pub(super) dialling: Option<LinkToken>,
     pub(super) challenger: Option<Challenger>,
+    pub(super) accused: Option<Accused>,
     pub(super) last_nonce: Option<[u8; 16]>,
     /// Dials since the last link.
     pub(super) attempt: u32,
     pub(super) refusal: Option<CloseCode>,
+    /// A known server that is not linked and that no linked server shows: since when.
+    pub(super) absent_since: Option<Instant>,
+    /// A datagram found no link: one is wanted until then.
+    pub(super) wanted_until: Option<Instant>,
     pub(super) conversation: Option<Conversation>,
     /// Tells the messages of one conversation from those of the next.
     pub(super) conversation_number: u64,
@@ -174,6 +179,7 @@ impl Node {
         let idle = |id: &Id, remote: &Remote| {
             remote.current.or(remote.dialling).is_none()
                 && remote.challenger.is_none()
+                && !self.streams.waits_for(id)
                 && remote.conversation.as_ref().is_none_or(|conversation| !conversation.wants_link())
                 && !self.saved.servers.contains_key(id)
         };

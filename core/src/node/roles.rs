@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use super::{Event, LocalNetwork, Node, Relay, Route, Timer, own::OwnNetwork};
 use crate::{
-    Config, Id, Incarnation, Name,
+    Config, Id, Incarnation, Name, Reason,
     link::LinkToken,
     path::PathKind,
     peer::{PeerNews, PeerTables},
@@ -93,6 +93,10 @@ impl Node {
             self.note_route(id, route);
         }
         self.tell_seen(now, id);
+        if id.is_server() {
+            self.tell_foreigners(now, id);
+            self.review_servers(now);
+        }
         match &mut self.role {
             RoleState::Server(_) => self.server_linked(now, token, id, hello),
             RoleState::Peer(tables) if id.is_server() => {
@@ -245,6 +249,9 @@ impl Node {
                 self.report_link(now, id);
             }
         }
+        if id.is_server() {
+            self.review_servers(now);
+        }
         if own_network_changed {
             self.own_network_changed(now);
         }
@@ -272,8 +279,12 @@ impl Node {
                     self.remote(id).name = name.clone();
                     self.event(Event::PeerUp { id, name });
                 }
-                PeerNews::Down(id, name) => self.event(Event::PeerDown { id, name }),
+                PeerNews::Down(id, name) => {
+                    self.event(Event::PeerDown { id, name });
+                    self.fail_waiting_streams(id, Reason::Offline);
+                }
                 PeerNews::Changed(id) => self.renew_candidates(now, id),
+                PeerNews::SeenElsewhere(server, sighting) => self.tell(now, server, &Control::SeenElsewhere(sighting)),
             }
         }
         if let RoleState::Peer(tables) = &self.role {

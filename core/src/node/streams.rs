@@ -1,45 +1,88 @@
 //! Byte streams: the application's keys for the streams of the links.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use bytes::Bytes;
 
-use super::{Event, Node, Route, StreamKey, links::Phase};
+use super::{Event, Node, Route, StreamKey, Timer, links::Phase};
 use crate::{
     CommandError, Id, Reason,
-    link::{LinkEvent, LinkStreamId, LinkToken},
+    deadline::Deadlines,
+    link::{LinkEvent, LinkStreamId, LinkToken, StreamError},
 };
 
 /// A stream as the application sees it: over once both sides have ended.
 #[derive(Clone, Copy, Debug)]
 struct Stream {
-    token: LinkToken,
-    id: LinkStreamId,
+    place: Place,
     read: bool,
     written: bool,
 }
 
-/// Both directions of the mapping.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Until there is a link to this node.
+    Waiting(Id),
+    Link(LinkToken, LinkStreamId),
+}
+
+/// Both directions of the mapping, and the streams that wait for a link.
 #[derive(Debug, Default)]
 pub(super) struct StreamTable {
     next: u64,
     by_key: BTreeMap<StreamKey, Stream>,
     by_link: BTreeMap<(LinkToken, LinkStreamId), StreamKey>,
+    waiting: BTreeSet<(Id, StreamKey)>,
+    /// How long each may wait.
+    due: Deadlines<StreamKey>,
 }
 
 impl StreamTable {
     fn insert(&mut self, token: LinkToken, stream: LinkStreamId) -> StreamKey {
-        self.next = self.next.wrapping_add(1);
-        let key = StreamKey(self.next);
-        self.by_key.insert(key, Stream { token, id: stream, read: false, written: false });
+        let key = self.fresh();
+        self.by_key.insert(key, Stream { place: Place::Link(token, stream), read: false, written: false });
         self.by_link.insert((token, stream), key);
         key
     }
 
-    fn remove(&mut self, key: StreamKey) -> Option<(LinkToken, LinkStreamId)> {
-        let Stream { token, id, .. } = self.by_key.remove(&key)?;
-        self.by_link.remove(&(token, id));
-        Some((token, id))
+    fn insert_waiting(&mut self, to: Id, until: Instant) -> StreamKey {
+        let key = self.fresh();
+        self.by_key.insert(key, Stream { place: Place::Waiting(to), read: false, written: false });
+        self.waiting.insert((to, key));
+        self.due.set(key, Some(until));
+        key
+    }
+
+    fn fresh(&mut self) -> StreamKey {
+        self.next = self.next.wrapping_add(1);
+        StreamKey(self.next)
+    }
+
+    /// A stream that waited is on a link now.
+    fn settle(&mut self, key: StreamKey, token: LinkToken, id: LinkStreamId) {
+        let Some(stream) = self.by_key.get_mut(&key) else { return };
+        if let Place::Waiting(to) = std::mem::replace(&mut stream.place, Place::Link(token, id)) {
+            self.waiting.remove(&(to, key));
+            self.due.set(key, None);
+        }
+        self.by_link.insert((token, id), key);
+    }
+
+    fn remove(&mut self, key: StreamKey) -> Option<Place> {
+        let place = self.by_key.remove(&key)?.place;
+        match place {
+            Place::Waiting(to) => {
+                self.waiting.remove(&(to, key));
+                self.due.set(key, None);
+            }
+            Place::Link(token, id) => {
+                self.by_link.remove(&(token, id));
+            }
+        }
+        Some(place)
     }
 
     /// Notes the end of one side; with both the stream is over.
@@ -61,6 +104,15 @@ impl StreamTable {
         self.by_link.get(&(token, stream)).copied()
     }
 
+    /// Whether a stream waits for a link to `id`.
+    pub(super) fn waits_for(&self, id: &Id) -> bool {
+        self.waiting_for(*id).next().is_some()
+    }
+
+    fn waiting_for(&self, id: Id) -> impl Iterator<Item = StreamKey> {
+        self.waiting.range((id, StreamKey(0))..=(id, StreamKey(u64::MAX))).map(|(_, key)| *key)
+    }
+
     fn of_link(&self, token: LinkToken) -> Vec<StreamKey> {
         let range = (token, LinkStreamId(0))..=(token, LinkStreamId(u64::MAX));
         self.by_link.range(range).map(|(_, key)| *key).collect()
@@ -68,24 +120,90 @@ impl StreamTable {
 }
 
 impl Node {
-    /// Opens a byte stream both ways. It ends with the link: a [`Event::StreamReset`] says so.
+    /// Opens a byte stream both ways. Without a link one is made, and until then nothing can be written; if none comes
+    /// within `Config::stream_open_timeout`, or when the link ends, a [`Event::StreamReset`] says so.
     ///
     /// # Errors
-    /// `Failed` without a link or over `Config::max_streams`.
+    /// `Failed` if the tables do not show `to`, or over `Config::max_streams` or `Config::max_waiting_streams`.
     pub fn open_stream(&mut self, now: Instant, to: Id) -> Result<StreamKey, CommandError> {
         self.now = now;
         if self.stopping.is_some() {
             return Err(CommandError::Stopped);
         }
-        let offline = CommandError::Failed(Reason::Offline);
-        let Some(token) = self.remotes.get(&to).and_then(|remote| remote.current) else {
-            self.hurry(now, to);
-            return Err(offline);
-        };
-        let entry = self.links.get_mut(token).ok_or(offline)?;
-        let stream = entry.link.open_stream(now).map_err(|_| CommandError::Failed(Reason::Full))?;
-        self.dirty.insert(token);
-        Ok(self.streams.insert(token, stream))
+        if to == self.id() {
+            return Err(CommandError::BadDestinations);
+        }
+        self.reachable(now, &to).map_err(CommandError::Failed)?;
+        let full = CommandError::Failed(Reason::Full);
+        if let Some(token) = self.remotes.get(&to).and_then(|remote| remote.current)
+            && let Some(entry) = self.links.get_mut(token)
+        {
+            let stream = entry.link.open_stream(now).map_err(|_| full)?;
+            self.dirty.insert(token);
+            return Ok(self.streams.insert(token, stream));
+        }
+        let of_one = self.streams.waiting_for(to).count();
+        if of_one >= self.config.max_streams as usize || self.streams.waiting.len() >= self.config.max_waiting_streams {
+            return Err(full);
+        }
+        let key = self.streams.insert_waiting(to, now + self.config.stream_open_timeout);
+        self.schedule_waiting();
+        self.hurry(now, to);
+        Ok(key)
+    }
+
+    /// The link that streams have waited for is there.
+    pub(super) fn open_waiting_streams(&mut self, now: Instant, token: LinkToken, to: Id) {
+        let waiting: Vec<StreamKey> = self.streams.waiting_for(to).collect();
+        for key in waiting {
+            let Some(entry) = self.links.get_mut(token).filter(|entry| entry.phase == Phase::Admitted) else { return };
+            match entry.link.open_stream(now) {
+                Ok(id) => {
+                    if self.streams.by_key.get(&key).is_some_and(|stream| stream.written) {
+                        // it was ended before anything could be written
+                        let _ = entry.link.stream_finish(now, id);
+                    }
+                    self.streams.settle(key, token, id);
+                    self.event(Event::StreamWritable(key));
+                }
+                Err(StreamError::TooMany) => self.reset_stream(key, Reason::Full),
+                Err(StreamError::Gone) => break,
+            }
+            self.dirty.insert(token);
+        }
+        self.schedule_waiting();
+    }
+
+    /// There will be no link to `to`.
+    pub(super) fn fail_waiting_streams(&mut self, to: Id, reason: Reason) {
+        let waiting: Vec<StreamKey> = self.streams.waiting_for(to).collect();
+        waiting.into_iter().for_each(|key| self.reset_stream(key, reason));
+        self.schedule_waiting();
+    }
+
+    /// This node stops.
+    pub(super) fn fail_all_waiting_streams(&mut self) {
+        let waiting: Vec<StreamKey> = self.streams.waiting.iter().map(|(_, key)| *key).collect();
+        waiting.into_iter().for_each(|key| self.reset_stream(key, Reason::Reset));
+        self.schedule_waiting();
+    }
+
+    /// No link has come in time.
+    pub(super) fn waiting_streams_due(&mut self, now: Instant) {
+        while let Some(key) = self.streams.due.pop_due(now) {
+            self.reset_stream(key, Reason::Timeout);
+        }
+        self.schedule_waiting();
+    }
+
+    fn schedule_waiting(&mut self) {
+        self.timers.set(Timer::WaitingStreams, self.streams.due.next().map(|(at, _)| at));
+    }
+
+    fn reset_stream(&mut self, stream: StreamKey, reason: Reason) {
+        if self.streams.remove(stream).is_some() {
+            self.event(Event::StreamReset { stream, reason });
+        }
     }
 
     /// Writes a front part of `data` and returns its length; 0 means blocked until [`Event::StreamWritable`].
@@ -94,7 +212,13 @@ impl Node {
     /// `Gone` after its end.
     pub fn stream_write(&mut self, now: Instant, stream: StreamKey, data: &[u8]) -> Result<usize, CommandError> {
         self.now = now;
-        let (token, id) = self.place(stream)?;
+        let (token, id) = match self.place(stream)? {
+            Place::Link(token, id) => (token, id),
+            Place::Waiting(_) if self.streams.by_key.get(&stream).is_some_and(|stream| stream.written) => {
+                return Err(CommandError::Gone);
+            }
+            Place::Waiting(_) => return Ok(0),
+        };
         let entry = self.links.get_mut(token).ok_or(CommandError::Gone)?;
         let written = entry.link.stream_write(now, id, data).map_err(|_| CommandError::Gone);
         self.dirty.insert(token);
@@ -107,7 +231,7 @@ impl Node {
     /// `Gone` after its end.
     pub fn stream_read(&mut self, now: Instant, stream: StreamKey, max: usize) -> Result<Option<Bytes>, CommandError> {
         self.now = now;
-        let (token, id) = self.place(stream)?;
+        let Place::Link(token, id) = self.place(stream)? else { return Ok(None) };
         let entry = self.links.get_mut(token).ok_or(CommandError::Gone)?;
         let read = entry.link.stream_read(now, id, max).map_err(|_| CommandError::Gone);
         self.dirty.insert(token);
@@ -123,7 +247,10 @@ impl Node {
     /// `Gone` after its end.
     pub fn stream_finish(&mut self, now: Instant, stream: StreamKey) -> Result<(), CommandError> {
         self.now = now;
-        let (token, id) = self.place(stream)?;
+        let Place::Link(token, id) = self.place(stream)? else {
+            self.streams.end(stream, |stream| stream.written = true);
+            return Ok(());
+        };
         let entry = self.links.get_mut(token).ok_or(CommandError::Gone)?;
         let finished = entry.link.stream_finish(now, id).map_err(|_| CommandError::Gone);
         self.dirty.insert(token);
@@ -136,17 +263,20 @@ impl Node {
     /// Gives the stream up in both directions. Unknown streams are ignored.
     pub fn stream_reset(&mut self, now: Instant, stream: StreamKey) {
         self.now = now;
-        if let Some((token, id)) = self.streams.remove(stream)
-            && let Some(entry) = self.links.get_mut(token)
-        {
-            entry.link.stream_reset(now, id);
-            self.dirty.insert(token);
+        match self.streams.remove(stream) {
+            Some(Place::Link(token, id)) => {
+                if let Some(entry) = self.links.get_mut(token) {
+                    entry.link.stream_reset(now, id);
+                    self.dirty.insert(token);
+                }
+            }
+            Some(Place::Waiting(_)) => self.schedule_waiting(),
+            None => {}
         }
     }
 
-    fn place(&self, stream: StreamKey) -> Result<(LinkToken, LinkStreamId), CommandError> {
-        let Stream { token, id, .. } = *self.streams.by_key.get(&stream).ok_or(CommandError::Gone)?;
-        Ok((token, id))
+    fn place(&self, stream: StreamKey) -> Result<Place, CommandError> {
+        self.streams.by_key.get(&stream).map(|stream| stream.place).ok_or(CommandError::Gone)
     }
 
     pub(super) fn on_stream_event(&mut self, token: LinkToken, event: LinkEvent<Route>) {
@@ -176,8 +306,7 @@ impl Node {
             }
             LinkEvent::StreamReset(id) => {
                 if let Some(stream) = self.streams.key(token, id) {
-                    self.streams.remove(stream);
-                    self.event(Event::StreamReset { stream, reason: Reason::Reset });
+                    self.reset_stream(stream, Reason::Reset);
                 }
             }
             _ => {}
@@ -187,8 +316,7 @@ impl Node {
     /// A link's streams end with it.
     pub(super) fn reset_streams(&mut self, token: LinkToken) {
         for stream in self.streams.of_link(token) {
-            self.streams.remove(stream);
-            self.event(Event::StreamReset { stream, reason: Reason::Reset });
+            self.reset_stream(stream, Reason::Reset);
         }
     }
 }

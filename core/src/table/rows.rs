@@ -46,6 +46,13 @@ pub struct NetworkInfo {
     pub relay_only: bool,
 }
 
+impl NetworkInfo {
+    /// One address, the one most widely reachable, to be shown to people.
+    pub fn any_address(&self) -> Option<SocketAddr> {
+        self.public.iter().chain(self.listen.iter()).chain(self.private.iter()).next().copied()
+    }
+}
+
 /// A peer that is linked to a server (tables A and E).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerRow {

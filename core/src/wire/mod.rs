@@ -45,6 +45,26 @@ pub enum Control {
     Session(SessionMessage),
     /// Two holders of one key were seen: at most two addresses.
     Duplicate(Bounded<SocketAddr, 2>),
+    /// Another server shows another run of one of the receiver's peers.
+    SeenElsewhere(Sighting),
+    /// A server of another cluster under the same network key was met.
+    ForeignCluster {
+        /// That server.
+        id: Id,
+        /// Its cluster, if it said so before it closed the link.
+        cluster: Option<ClusterId>,
+    },
+}
+
+/// A peer as some other server than the receiver shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The peer.
+    pub id: Id,
+    /// Its run there.
+    pub incarnation: Incarnation,
+    /// Where that run is.
+    pub address: Option<SocketAddr>,
 }
 
 /// Who the sender is, beyond the key that the handshake has proven.

@@ -72,6 +72,11 @@ fn messages() -> Vec<(&'static str, Control)> {
         ("directory lost", Control::DirectoryLost),
         ("links lost", Control::LinksLost),
         ("duplicate", Control::Duplicate(Bounded::first([address(1), address(2)]))),
+        (
+            "seen elsewhere",
+            Control::SeenElsewhere(Sighting { id: id(Role::Peer, 1), incarnation: run(), address: Some(address(4)) }),
+        ),
+        ("foreign cluster", Control::ForeignCluster { id: id(Role::Server, 3), cluster: Some(ClusterId([5; 16])) }),
     ]
 }
 

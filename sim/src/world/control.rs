@@ -146,7 +146,7 @@ impl World {
     /// Writes `len` bytes to a stream of their own; returns its number.
     ///
     /// # Panics
-    /// When the node does not run or has no link.
+    /// When the node does not run or does not know the other one.
     #[track_caller]
     pub fn stream(&mut self, from: &str, to: &str, len: u64) -> u64 {
         let (number, id) = (self.number(from), self.id(to));

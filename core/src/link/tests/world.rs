@@ -249,7 +249,9 @@ impl World {
         let data = BytesMut::from(bytes);
         match (&mut side.link, bytes[0] >> 6) {
             (Some(link), 0b10) => return link.handle_probe(self.now, route, kind, bytes),
-            (Some(link), 0b01 | 0b11) => link.handle_datagram(self.now, route, kind, ecn, data),
+            (Some(link), 0b01 | 0b11) => {
+                link.handle_datagram(self.now, route, kind, ecn, data);
+            }
             (None, 0b11) => {
                 let (token, seed) = (LinkToken(2000 + u32::from(side.seed)), [side.seed; 32]);
                 side.link = Link::accept(&side.env, self.now, token, seed, route, kind, ecn, data);

@@ -1,5 +1,7 @@
 //! The peer's workflow over the tables: C and E from each server, who is online, which links are wanted.
 
+mod twins;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -9,7 +11,9 @@ use crate::{
     Config, Id, Name,
     relay::Slot,
     table::{Changes, PeerRow, Refused, Replica, ServerRow, Update, newest},
+    wire::Sighting,
 };
+use twins::{Runs, Twins};
 
 /// How long a peer that a new snapshot lacks may stay away before it is down: after a server's restart the others come
 /// back one by one.
@@ -29,6 +33,8 @@ pub(crate) enum PeerNews {
     Down(Id, Name),
     /// Rows of these changed: their candidates may have.
     Changed(Id),
+    /// To be told to a server: another one shows another run of a peer than it does.
+    SeenElsewhere(Id, Sighting),
 }
 
 /// The tables of a peer.
@@ -43,6 +49,7 @@ pub(crate) struct PeerTables {
     online: BTreeMap<Id, Name>,
     leaving: BTreeMap<Id, Instant>,
     seen: BTreeMap<Id, Instant>,
+    twins: Twins,
 }
 
 impl PeerTables {
@@ -56,6 +63,7 @@ impl PeerTables {
             online: BTreeMap::new(),
             leaving: BTreeMap::new(),
             seen: BTreeMap::new(),
+            twins: Twins::default(),
         }
     }
 
@@ -75,6 +83,7 @@ impl PeerTables {
             if view.directory.version().is_some() || self.stale.is_none() {
                 self.stale = Some(view);
             }
+            touched.iter().for_each(|id| self.twins.see(now, *id, None));
             return touched.into_iter().map(PeerNews::Changed).collect();
         }
         self.review(now, touched, true)
@@ -89,6 +98,11 @@ impl PeerTables {
     /// Table C: the union of what the linked servers told, or the last known while there is none.
     pub(crate) fn servers(&self) -> BTreeMap<Id, &ServerRow> {
         self.current_views().flat_map(|view| &view.servers).map(|(id, row)| (*id, row)).collect()
+    }
+
+    /// Whether any linked server shows the server `id`.
+    pub(crate) fn is_shown(&self, id: &Id) -> bool {
+        self.views.values().any(|view| view.servers.contains_key(id))
     }
 
     /// Takes a part of E.
@@ -130,6 +144,7 @@ impl PeerTables {
             if id == self.own {
                 continue;
             }
+            self.twins.see(now, id, self.runs(&id));
             let name = self.row(&id).map(|row| row.name.clone());
             match name {
                 Some(name) => {
@@ -152,6 +167,7 @@ impl PeerTables {
 
     fn take_offline(&mut self, now: Instant, id: Id) -> Option<PeerNews> {
         self.leaving.remove(&id);
+        self.twins.forget(&id);
         let name = self.online.remove(&id)?;
         self.seen.insert(id, now);
         if self.seen.len() > self.max_peers {
@@ -162,12 +178,35 @@ impl PeerTables {
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.leaving.values().min().copied()
+        self.leaving.values().min().copied().into_iter().chain(self.twins.deadline()).min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<PeerNews> {
         let due: Vec<Id> = self.leaving.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
-        due.into_iter().filter_map(|id| self.take_offline(now, id)).collect()
+        let mut news: Vec<PeerNews> = due.into_iter().filter_map(|id| self.take_offline(now, id)).collect();
+        while let Some(id) = self.twins.pop_due(now) {
+            news.extend(self.sightings(&id));
+        }
+        news
+    }
+
+    /// The newest two runs of `id` that the linked servers show, if there are two.
+    fn runs(&self, id: &Id) -> Option<Runs> {
+        let shown = || self.views.values().filter_map(|view| Some(view.directory.get(id)?.incarnation));
+        let newest = shown().max()?;
+        Some((shown().filter(|run| *run != newest).max()?, newest))
+    }
+
+    /// What each server that shows one of the two runs of `id` is to be told of the other.
+    fn sightings(&self, id: &Id) -> Vec<PeerNews> {
+        let Some((older, newer)) = self.runs(id) else { return Vec::new() };
+        let rows = || self.views.iter().filter_map(|(server, view)| Some((server, view.directory.get(id)?)));
+        let other = |run| {
+            let incarnation = if run == newer { older } else { newer };
+            let row = rows().find(|(_, row)| row.incarnation == incarnation)?.1;
+            Some(Sighting { id: *id, incarnation, address: row.network.any_address() })
+        };
+        rows().filter_map(|(server, row)| Some(PeerNews::SeenElsewhere(*server, other(row.incarnation)?))).collect()
     }
 
     /// The newest row of a peer over all servers' directories.

@@ -1,0 +1,52 @@
+//! What forged and repeated packets do not do.
+
+use std::net::IpAddr;
+
+use bytes::BytesMut;
+
+use super::{
+    super::*,
+    net::{Net, address, secs},
+};
+
+/// The source address of what node 0 sends to node 1 now.
+fn source_of_the_next(net: &mut Net) -> Option<IpAddr> {
+    net.send(0, 1, "answer");
+    let (now, mut buf) = (net.now, Vec::new());
+    let sent = std::iter::from_fn(|| net.node(0).poll_transmit(now, &mut buf)).last();
+    net.run(secs(1));
+    sent.unwrap().source
+}
+
+#[test]
+fn a_forgery_does_not_change_where_answers_leave_from() {
+    let mut net = Net::cluster(1, 1);
+    net.run(secs(2));
+    let [real, forged]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 99].into()];
+    // the latest packet of the peer to the server, which is not delivered yet
+    let capture = |net: &mut Net| {
+        net.send(1, 0, "packet");
+        net.exchange();
+        let at = net.flying.iter().rposition(|(_, from, _, data)| *from == address(1) && data[0] & 0xc0 == 0x40);
+        net.flying.remove(at.unwrap()).unwrap().3
+    };
+    let arrive = |net: &mut Net, data: &[u8], ip| {
+        let (now, remote) = (net.now, address(1));
+        let data = BytesMut::from(data);
+        let segment_size = data.len();
+        let datagram = Datagram { socket: SocketId(0), remote, local_ip: Some(ip), ecn: 0, data, segment_size };
+        net.node(0).handle(now, Input::Datagram(datagram));
+    };
+    let packet = capture(&mut net);
+    arrive(&mut net, &packet, real);
+    assert_eq!(source_of_the_next(&mut net), Some(real));
+    let mut changed = capture(&mut net);
+    *changed.last_mut().unwrap() ^= 1;
+    for forgery in [&changed, &packet] {
+        arrive(&mut net, forgery, forged);
+        assert_eq!(source_of_the_next(&mut net), Some(real));
+    }
+    let packet = capture(&mut net);
+    arrive(&mut net, &packet, forged);
+    assert_eq!(source_of_the_next(&mut net), Some(forged));
+}
