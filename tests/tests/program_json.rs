@@ -304,6 +304,8 @@ fn one_key_in_two_processes_is_told_to_both() {
     let (_server, address) = network.founder();
     let (mut first, id, _) = network.peer("a").join(&address).start_ready();
     first.event("server_up");
+    let (_other, other, _) = network.peer("c").join(&address).start_ready();
+    first.event_of("peer_up", &other);
     let key = network.state("a").join("identity.key");
     let mut second = network.peer("b").join(&address).flag("--key", key).start();
     for node in [&mut first, &mut second] {
@@ -312,6 +314,9 @@ fn one_key_in_two_processes_is_told_to_both() {
         assert_eq!(event["id"], *id);
         assert_eq!(event["addresses"].as_array().unwrap().len(), 2, "of both");
     }
+    let outcome = second.deliver(&other, "nobody takes this");
+    assert_eq!((&outcome["event"], &outcome["reason"]), (&json!("failed"), &json!("duplicate_identity")));
+    assert_eq!(first.deliver(&other, "from the one that is linked")["event"], "delivered");
 }
 
 #[test]

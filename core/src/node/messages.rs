@@ -124,7 +124,7 @@ impl Node {
             return Ok(());
         }
         if self.is_suspended() {
-            return Err(Reason::Suspended);
+            return Err(if self.is_duplicate { Reason::DuplicateIdentity } else { Reason::Suspended });
         }
         if self.is_linked(id) {
             return Ok(());

@@ -95,6 +95,8 @@ pub struct Node {
     replacing: Option<Id>,
     /// Whether the application was told that this node is suspended.
     suspended_told: bool,
+    /// Servers refuse this node, since another run of it is linked there.
+    is_duplicate: bool,
     timers: Deadlines<Timer>,
     /// Links whose events and deadlines are to be looked at.
     dirty: BTreeSet<LinkToken>,
@@ -226,6 +228,7 @@ impl Node {
             foreigners: Foreigners::default(),
             replacing: None,
             suspended_told: false,
+            is_duplicate: false,
             timers: Deadlines::default(),
             dirty: BTreeSet::new(),
             unwritten: BTreeSet::new(),

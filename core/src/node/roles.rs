@@ -73,6 +73,7 @@ impl Node {
         let was_suspended = self.suspended_told;
         if id.is_server() {
             self.linked_servers.insert(id);
+            self.is_duplicate = false;
             let told: Vec<SocketAddr> = hello.network.listen.iter().chain(&hello.network.private).copied().collect();
             if self.remember_server(id, &hello.name, &told) {
                 self.save();
