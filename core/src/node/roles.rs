@@ -43,7 +43,6 @@ fn server_row(name: &Name, incarnation: Incarnation, network: &OwnNetwork) -> Se
         incarnation,
         version: info.version,
         addresses: Bounded::first(addresses),
-        joined_ms: 0,
         slot: None,
     }
 }
@@ -157,7 +156,6 @@ impl Node {
                 incarnation: hello.incarnation,
                 version: hello.network.version,
                 addresses: Bounded::first(worked.into_iter().chain(told)),
-                joined_ms: 0,
                 slot: Some(slot),
             };
             let RoleState::Server(tables) = &mut self.role else { return };

@@ -84,8 +84,6 @@ pub struct ServerRow {
     pub version: u64,
     /// Where it can be reached.
     pub addresses: Addresses,
-    /// When it joined, in milliseconds since the Unix epoch, by the clock of the server that admitted it.
-    pub joined_ms: u64,
     /// Its slot at the server whose table this is; `None` for that server itself and while they are not linked.
     pub slot: Option<Slot>,
 }

@@ -39,7 +39,6 @@ fn messages() -> Vec<(&'static str, Control)> {
         incarnation: run(),
         version: 2,
         addresses: Addresses::first([address(2)]),
-        joined_ms: 5,
         slot: Some(slot),
     };
     let version = Version { epoch: run(), number: 9 };
