@@ -1,4 +1,4 @@
-//! Known servers that are down: not linked, and in no linked server's table C.
+//! Who is down: servers that are not linked and in no linked server's table C, peers in no directory.
 
 use std::time::Instant;
 
@@ -32,8 +32,22 @@ impl Node {
         since.is_some_and(|since| now.saturating_duration_since(since) >= self.config.server_grace)
     }
 
-    /// A known server is down: what was never written to it has failed for certain.
-    pub(super) fn server_is_down(&mut self, id: Id) {
+    /// No directory has that peer any more. A link that seems to live may only not know yet: it is asked.
+    pub(super) fn peer_is_down(&mut self, now: Instant, id: Id) {
+        if self.is_linked(&id) {
+            self.challenge(now, id, None);
+        } else {
+            self.give_up_on(id);
+        }
+    }
+
+    /// Whether that peer was there once and is in no directory any more, and not linked.
+    pub(super) fn is_peer_down(&self, now: Instant, id: &Id) -> bool {
+        matches!(self.role, RoleState::Peer(_)) && self.reachable(now, id) == Err(Reason::Offline)
+    }
+
+    /// That Id is down: what was never written to it has failed for certain.
+    pub(super) fn give_up_on(&mut self, id: Id) {
         if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
             conversation.fail_unwritten(Reason::Offline);
             self.unwritten.insert(id);

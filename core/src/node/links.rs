@@ -395,13 +395,6 @@ impl Node {
             remote.dialling = None;
             self.retry_later(now, id);
         }
-        self.stop_if_done();
-    }
-
-    pub(super) fn say_goodbye(&mut self, now: Instant) {
-        let tokens: Vec<LinkToken> = self.links.iter().map(|(token, _)| *token).collect();
-        for token in tokens {
-            self.close(now, token, CloseCode::Goodbye);
-        }
+        self.go_on_stopping(now);
     }
 }

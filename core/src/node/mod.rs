@@ -5,6 +5,7 @@ mod api;
 mod control;
 mod dial;
 mod foreign;
+mod goodbye;
 mod greet;
 mod inbound;
 mod links;
@@ -28,11 +29,12 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 pub use api::*;
 use foreign::Foreigners;
+use goodbye::Stopping;
 use links::Links;
 use messages::Messages;
 use outbound::Outgoing;
@@ -157,15 +159,6 @@ impl Timer {
         }
     }
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stopping {
-    SayingGoodbye,
-    Stopped,
-}
-
-/// How long goodbyes may take: a link repeats its own within this time.
-const GOODBYE: Duration = Duration::from_millis(350);
 
 impl Node {
     /// Makes a node.
@@ -299,11 +292,11 @@ impl Node {
                 }
                 Timer::Requests => self.requests_due(now),
                 Timer::WaitingStreams => self.waiting_streams_due(now),
-                Timer::Absent(id) => self.server_is_down(id),
+                Timer::Absent(id) => self.give_up_on(id),
                 Timer::Directory => self.send_directory(now),
                 Timer::Leaving => self.leaving_due(now),
                 Timer::NoServer => self.no_server_due(),
-                Timer::Stop => self.stopped(),
+                Timer::Stop => self.goodbye_due(now),
             }
         }
     }
@@ -360,35 +353,6 @@ impl Node {
     /// This node's Id.
     pub fn id(&self) -> Id {
         self.identity.id()
-    }
-
-    /// Says goodbye to all; [`Event::Stopped`] follows.
-    pub fn stop(&mut self, now: Instant) {
-        if self.stopping.is_some() {
-            return;
-        }
-        self.now = now;
-        self.stopping = Some(Stopping::SayingGoodbye);
-        self.timers.set(Timer::NoServer, None);
-        self.timers.set(Timer::Stop, Some(now + GOODBYE));
-        self.fail_all_waiting_streams();
-        self.say_goodbye(now);
-        self.settle(now);
-        self.stop_if_done();
-    }
-
-    fn stop_if_done(&mut self) {
-        if self.stopping == Some(Stopping::SayingGoodbye) && self.links.is_empty() {
-            self.stopped();
-        }
-    }
-
-    fn stopped(&mut self) {
-        if self.stopping == Some(Stopping::SayingGoodbye) {
-            self.stopping = Some(Stopping::Stopped);
-            self.timers = Deadlines::default();
-            self.event(Event::Stopped);
-        }
     }
 
     fn event(&mut self, event: Event) {

@@ -42,7 +42,7 @@ impl LinkReports {
 impl Node {
     /// The own link to `id` came, changed or went.
     pub(super) fn report_link(&mut self, now: Instant, id: Id) {
-        if self.id().is_server() {
+        if self.id().is_server() || self.stopping.is_some() {
             return;
         }
         let link = self.remotes.get(&id).and_then(|remote| self.links.get(remote.current?));

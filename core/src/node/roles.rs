@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use super::{Event, LocalNetwork, Node, Relay, Route, Timer, own::OwnNetwork};
 use crate::{
-    Config, Id, Incarnation, Name, Reason,
+    Config, Id, Incarnation, Name,
     link::LinkToken,
     path::PathKind,
     peer::{PeerNews, PeerTables},
@@ -250,6 +250,8 @@ impl Node {
         }
         if id.is_server() {
             self.review_servers(now);
+        } else if self.replacing != Some(id) && self.is_peer_down(now, &id) {
+            self.give_up_on(id);
         }
         if own_network_changed {
             self.own_network_changed(now);
@@ -280,7 +282,7 @@ impl Node {
                 }
                 PeerNews::Down(id, name) => {
                     self.event(Event::PeerDown { id, name });
-                    self.fail_waiting_streams(id, Reason::Offline);
+                    self.peer_is_down(now, id);
                 }
                 PeerNews::Changed(id) => self.renew_candidates(now, id),
                 PeerNews::SeenElsewhere(server, sighting) => self.tell(now, server, &Control::SeenElsewhere(sighting)),

@@ -363,3 +363,39 @@ fn a_link_replaced_by_another_is_no_alarm() {
     assert_eq!(events.iter().filter(|event| matches!(event, Event::ServerUp { .. })).count(), 1, "{events:?}");
     assert!(!events.contains(&Event::Suspended));
 }
+
+#[test]
+fn a_goodbye_goes_through_the_relay_before_it_goes_to_the_relay() {
+    let mut net = Net::cluster(1, 2);
+    net.cut.insert((address(1), address(2)));
+    net.run(secs(2));
+    assert_eq!(net.node(1).status().peers[0].kind, Some(PathKind::Relayed));
+    let now = net.now;
+    net.node(2).stop(now);
+    net.run(Duration::from_millis(100));
+    let gone = net.id(2);
+    assert!(!net.node(1).is_linked(&gone), "the goodbye was lost");
+    net.run(secs(1));
+    assert!(net.take_events(2).contains(&Event::Stopped));
+    net.send(1, 2, "too late");
+    net.run(Duration::from_millis(10));
+    assert_eq!(net.outcomes(1), [Outcome::Failed(Reason::Offline)]);
+}
+
+#[test]
+fn a_link_to_a_peer_that_is_in_no_directory_any_more_is_asked_whether_it_lives() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    net.cut.insert((address(1), address(2)));
+    let now = net.now;
+    net.node(2).stop(now);
+    net.run(secs(1));
+    net.kill(2);
+    let gone = net.id(2);
+    assert!(net.node(1).is_linked(&gone), "the goodbye came through");
+    net.run(secs(2));
+    assert!(!net.node(1).is_linked(&gone));
+    net.send(1, 2, "too late");
+    net.run(Duration::from_millis(10));
+    assert_eq!(net.outcomes(1), [Outcome::Failed(Reason::Offline)]);
+}
