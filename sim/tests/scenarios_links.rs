@@ -183,7 +183,8 @@ fn garbage_of_every_first_byte_draws_nothing() {
 /// As in a network of more peers than are linked to each other by themselves.
 #[test]
 fn a_stream_to_a_peer_without_a_link_makes_one() {
-    let config = Config { full_mesh_peers: 0, ..Config::default() };
+    let mut config = Config::default();
+    config.full_mesh_peers = 0;
     let scenario = Scenario::new(13).config(config).server("s1").server("s2").peer("p1").in_lan("home").peer("p2");
     let mut world = scenario.start();
     let known = |world: &mut sim::world::World| world.status("p1").is_some_and(|status| status.peers.len() == 1);
