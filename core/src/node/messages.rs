@@ -296,7 +296,7 @@ impl Node {
     }
 
     pub(super) fn on_datagram(&mut self, token: LinkToken, data: Bytes) {
-        let Some(entry) = self.links.get(token) else { return };
+        let Some(entry) = self.links.get(token).filter(|_| self.stopping.is_none()) else { return };
         if let (Some(from), super::links::Phase::Admitted) = (entry.remote, entry.phase) {
             if self.outputs.len() < self.config.max_queued_messages {
                 self.event(Event::Datagram { from, data });

@@ -143,6 +143,9 @@ impl Node {
 
     /// Reads the lanes that have something, until none may be read: what one brings can make room for another.
     pub(super) fn read_on(&mut self, now: Instant, id: Id) {
+        if self.stopping.is_some() {
+            return;
+        }
         let Some(remote) = self.remotes.get_mut(&id) else { return };
         let (Some(token), Some(conversation)) = (remote.current, &mut remote.conversation) else { return };
         let Some(entry) = self.links.get_mut(token) else { return };

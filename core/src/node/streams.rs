@@ -280,6 +280,9 @@ impl Node {
     }
 
     pub(super) fn on_stream_event(&mut self, token: LinkToken, event: LinkEvent<Route>) {
+        if self.stopping.is_some() {
+            return;
+        }
         match event {
             LinkEvent::StreamOpened(id) => {
                 let max = self.config.max_streams as usize;

@@ -370,9 +370,17 @@ fn a_goodbye_goes_through_the_relay_before_it_goes_to_the_relay() {
     net.cut.insert((address(1), address(2)));
     net.run(secs(2));
     assert_eq!(net.node(1).status().peers[0].kind, Some(PathKind::Relayed));
+    let (now, server) = (net.now, net.id(0));
+    net.node(2).open_stream(now, server).unwrap();
+    net.run(Duration::from_millis(100));
+    net.take_events(2);
+    net.send(0, 2, "under way");
     let now = net.now;
     net.node(2).stop(now);
     net.run(Duration::from_millis(100));
+    let events = net.take_events(2);
+    assert!(events.iter().any(|event| matches!(event, Event::StreamReset { .. })));
+    assert!(!events.iter().any(|event| matches!(event, Event::Message { .. })), "its application has left");
     let gone = net.id(2);
     assert!(!net.node(1).is_linked(&gone), "the goodbye was lost");
     net.run(secs(1));
