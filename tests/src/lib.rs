@@ -3,12 +3,14 @@
 //! Every wait has a generous limit, after which the test fails with all that the program said.
 
 mod control;
+mod lan;
 mod network;
 mod programs;
 mod running;
 mod text;
 
 pub use control::Control;
+pub use lan::{Host, Lan};
 pub use network::{Network, NodeCommand, free_address, one_line};
 pub use programs::{Program, run};
 pub use running::Running;
