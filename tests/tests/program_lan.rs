@@ -41,7 +41,7 @@ impl Node {
     /// Sends a message, which has to arrive.
     fn send(&mut self, to: &mut Self, data: &str) {
         let outcome = self.running.deliver(&to.id, data);
-        assert_eq!(outcome["event"], "delivered", "{outcome}");
+        assert_eq!(outcome["event"], "delivered", "{data}: {outcome}");
         // in order and never twice: the next one that arrives is this one
         let message = to.running.event("message");
         assert_eq!((&message["from"], &message["data"]), (&json!(self.id), &json!(data)));
@@ -81,6 +81,9 @@ impl Site {
         let mut b = Node::start(network.peer("b").program(Program::Smol).join(&introducer), &b);
         a.linked(3);
         b.linked(3);
+        // a link to a server is there before its directory: until then the other is unknown
+        a.running.event_of("peer_up", &b.id);
+        b.running.event_of("peer_up", &a.id);
         Some(Self { servers, a, b, lan, _network: network })
     }
 
