@@ -81,7 +81,7 @@ impl Site {
         let mut b = Node::start(network.peer("b").program(Program::Smol).join(&introducer), &b);
         a.linked(3);
         b.linked(3);
-        // a link to a server is there before its directory: until then the other is unknown
+        // whoever came later is unknown to the other until a server has told
         a.running.event_of("peer_up", &b.id);
         b.running.event_of("peer_up", &a.id);
         Some(Self { servers, a, b, lan, _network: network })
@@ -241,17 +241,54 @@ fn servers_cut_off_from_each_other_serve_the_peers_that_reach_both() {
 }
 
 #[test]
-fn a_peer_cut_off_from_all_servers_is_suspended_and_resumes() {
+fn two_halves_work_on_and_become_one_again() {
     let Some(mut site) = Site::start() else { return };
     site.whole();
+    let [s1, s2, s3] = &mut site.servers[..] else { panic!("three servers") };
     let cut = Instant::now();
-    site.lan.cut(&[&site.a.host], &site.hosts_of_servers());
+    site.lan.cut(&[&s1.host, &site.a.host], &[&s2.host, &s3.host, &site.b.host]);
+    // each node loses those of the other half, and no other
+    let (a, b) = (&mut site.a, &mut site.b);
+    for (node, lost) in [(&mut *a, [&s2.id, &s3.id].as_slice()), (&mut *b, &[&s1.id])] {
+        lost.iter().for_each(|id| drop(node.running.event_of("server_down", id)));
+    }
+    a.running.event_of("peer_down", &b.id);
+    b.running.event_of("peer_down", &a.id);
+    s1.linked(0);
+    s2.linked(1);
+    s3.linked(1);
+    let took = cut.elapsed();
+    println!("the halves have lost each other after {} ms", took.as_millis());
+    assert!(took <= IDLE_LINK_LOST, "{took:?}");
+    a.linked(1);
+    b.linked(2);
+    let outcome = a.running.deliver(&b.id, "to the other half");
+    assert_eq!((&outcome["event"], &outcome["reason"]), (&json!("failed"), &json!("offline")));
+    let healed = Instant::now();
+    site.lan.heal();
+    site.whole();
+    println!("one again after {} ms", healed.elapsed().as_millis());
+    site.talk("one again");
+}
+
+/// A peer is suspended by this cut from the servers, and resumes after it.
+fn suspended_by(cut: impl Fn(&Lan, &Host, &[&Host])) {
+    let Some(mut site) = Site::start() else { return };
+    site.whole();
+    let start = Instant::now();
+    cut(&site.lan, &site.a.host, &site.hosts_of_servers());
     site.a.running.event("suspended");
-    let suspended = cut.elapsed();
+    let suspended = start.elapsed();
     println!("suspended after {} ms", suspended.as_millis());
     assert!(suspended <= IDLE_LINK_LOST + SUSPENDED, "{suspended:?}");
     let outcome = site.a.running.deliver(&site.b.id, "nobody is there");
     assert_eq!((&outcome["event"], &outcome["reason"]), (&json!("failed"), &json!("suspended")));
+    for server in &mut site.servers {
+        server.running.status_until("the peer's loss", |status| row(status, "clients", &site.a.id).is_none());
+    }
+    let lost = start.elapsed();
+    println!("out of the servers' tables after {} ms", lost.as_millis());
+    assert!(lost <= IDLE_LINK_LOST, "{lost:?}");
     let healed = Instant::now();
     site.lan.heal();
     site.a.running.event("resumed");
@@ -260,4 +297,19 @@ fn a_peer_cut_off_from_all_servers_is_suspended_and_resumes() {
     assert!(resumed <= RESUMED, "{resumed:?}");
     site.talk("the next message");
     site.whole();
+}
+
+#[test]
+fn a_peer_cut_off_from_all_servers_is_suspended_and_resumes() {
+    suspended_by(|lan, peer, servers| lan.cut(&[peer], servers));
+}
+
+#[test]
+fn a_peer_that_hears_no_server_is_suspended_and_resumes() {
+    suspended_by(|lan, peer, servers| lan.cut_one_way(servers, &[peer]));
+}
+
+#[test]
+fn a_peer_that_no_server_hears_is_suspended_and_resumes() {
+    suspended_by(|lan, peer, servers| lan.cut_one_way(&[peer], servers));
 }
