@@ -3,6 +3,7 @@
 //! Every wait has a generous limit, after which the test fails with all that the program said.
 
 mod control;
+mod lan;
 mod network;
 mod programs;
 mod running;
@@ -10,6 +11,7 @@ mod servers;
 mod text;
 
 pub use control::Control;
+pub use lan::{Host, Lan};
 pub use network::{Network, NodeCommand, free_address, one_line};
 pub use programs::{Program, run};
 pub use running::Running;

@@ -1,4 +1,4 @@
-//! Keys and command lines for the nodes of one network on the loopback interface.
+//! Keys and command lines for the nodes of one network, on the loopback interface if no other host is named.
 
 use std::{
     ffi::OsString,
@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Program, Running, Text, run};
+use crate::{Host, Program, Running, Text, run};
 
 /// A network of its own, in a temporary directory.
 #[derive(Debug)]
@@ -55,7 +55,8 @@ impl Network {
 
     /// Any command that is a node, with its own state, on the loopback interface, with JSON lines.
     pub fn node(&self, command: &str, name: &str) -> NodeCommand {
-        NodeCommand { program: Program::Tokio, name: name.into(), args: vec![command.into()], env: Vec::new() }
+        let args = vec![command.into()];
+        NodeCommand { program: Program::Tokio, host: None, name: name.into(), args, env: Vec::new() }
             .flag("--network-key", self.path("network.key"))
             .flag("--state", self.state(name))
             .flag("--name", name)
@@ -96,6 +97,7 @@ fn address(ready: &Value) -> String {
 #[must_use]
 pub struct NodeCommand {
     program: Program,
+    host: Option<Host>,
     name: String,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
@@ -106,6 +108,15 @@ impl NodeCommand {
     pub fn program(mut self, program: Program) -> Self {
         self.program = program;
         self
+    }
+
+    /// Runs it on this host, on the addresses that are there for the host's only node.
+    ///
+    /// # Panics
+    /// If it listens nowhere.
+    pub fn on(mut self, host: &Host) -> Self {
+        self.host = Some(host.clone());
+        host.listen().iter().fold(self.without("--listen"), |command, address| command.flag("--listen", address))
     }
 
     /// Adds an argument.
@@ -215,7 +226,10 @@ impl NodeCommand {
     pub fn command(&self) -> Command {
         let mut command = self.program.command(&self.args);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command
+        match &self.host {
+            Some(host) => host.command(&command),
+            None => command,
+        }
     }
 }
 
