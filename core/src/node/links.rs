@@ -309,8 +309,10 @@ impl Node {
             && let Some(code) = CloseCode::from_code(u64::from(*code))
         {
             self.explain_close(id, code);
-            if code == CloseCode::ForeignCluster {
-                self.met_foreigner(now, id, None);
+            match code {
+                CloseCode::ForeignCluster => self.met_foreigner(now, id, None),
+                CloseCode::DuplicateIdentity if id.is_server() => self.is_duplicate = true,
+                _ => {}
             }
         }
         if let (Phase::Admitted, Some(id)) = (phase, remote) {

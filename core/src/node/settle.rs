@@ -57,7 +57,6 @@ impl Node {
     pub(super) fn on_duplicate(&mut self, token: LinkToken, addresses: Vec<SocketAddr>) {
         let own = self.id();
         let Some(entry) = self.links.get_mut(token) else { return };
-        self.is_duplicate |= entry.phase != Phase::Admitted;
         if !std::mem::replace(&mut entry.told_duplicate, true) {
             self.event(Event::DuplicateIdentity { id: own, addresses });
         }

@@ -7,7 +7,7 @@ use super::{
     net::{Net, address, secs},
 };
 use crate::{
-    Role, SecretKey,
+    Reason, Role, SecretKey,
     wire::{Control, Sighting},
 };
 
@@ -147,4 +147,25 @@ fn what_is_told_of_foreign_clusters_is_bounded() {
     let times = net.take_events(0).iter().filter(|event| told(event)).count();
     assert_eq!(times, Config::default().max_foreign);
     assert_eq!(net.node(0).status().clients.len(), 1);
+}
+
+#[test]
+fn what_a_refused_holder_of_a_key_sends_fails_with_that_reason() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    let identity = net.nodes[1].start.identity.clone();
+    let second = net.add(Role::Peer, |start| {
+        start.introducers = vec![address(0)];
+        start.identity = identity;
+    });
+    while !net.nodes[second].events.iter().any(|event| matches!(event, Event::DuplicateIdentity { .. })) {
+        net.run(Duration::from_millis(10));
+    }
+    net.send(second, 2, "nobody takes this");
+    net.run(Duration::from_millis(700));
+    assert_eq!(net.outcomes(second), [Outcome::Failed(Reason::DuplicateIdentity)]);
+    net.take_events(2);
+    net.send(1, 2, "from the one that is linked");
+    net.run(Duration::from_millis(100));
+    assert_eq!(net.messages(2), ["from the one that is linked"]);
 }
