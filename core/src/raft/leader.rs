@@ -120,10 +120,8 @@ impl<N: NodeId, D: Command> Raft<N, D> {
 
     pub(super) fn become_leader(&mut self) {
         let last = self.log.last_index();
-        let others = self.config.members().into_iter().filter(|node| *node != self.id);
-        let progress = |node: N| (node, Progress::new(self.config.join_of(&node).unwrap_or(0), last));
         self.state = State::Leader(Leader {
-            progress: others.map(progress).collect(),
+            progress: BTreeMap::new(),
             transfer: None,
             abdicated: false,
             round: 0,
@@ -131,6 +129,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             saved: last,
         });
         self.tell_role();
+        self.track_members();
         self.append(Payload::Noop);
         self.send_appends();
     }
@@ -138,8 +137,14 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     /// Adds an entry to the own log. `None` at the end of numbers.
     pub(super) fn append(&mut self, payload: Payload<N, D>) -> Option<u64> {
         let index = self.log.next_index()?;
-        self.log.push(Entry { term: self.term, index, payload });
+        let entry = Entry { term: self.term, index, payload };
+        let config = entry.config().cloned();
+        self.log.push(entry);
         self.disk.log_changed(index);
+        if let Some(config) = config {
+            self.config = config;
+            self.track_members();
+        }
         self.count_when_saved(Held::OwnLog { term: self.term, index });
         Some(index)
     }
@@ -163,7 +168,8 @@ impl<N: NodeId, D: Command> Raft<N, D> {
 
     /// An answer to a leader's message, or to a request for a vote.
     pub(super) fn on_reply(&mut self, from: N, term: u64, join: u64, body: &Body<N, D>) {
-        if !self.config.contains(&from) {
+        let is_follower = matches!(&self.state, State::Leader(leader) if leader.progress.contains_key(&from));
+        if !is_follower && !self.config.contains(&from) {
             return;
         }
         let is_consent = matches!(body, Body::PreVoteReply { granted: true });
@@ -248,12 +254,12 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         if agreed <= self.commit || !is_own {
             return;
         }
-        let has_new_config = self.commit_to(agreed);
-        // before the configuration is acted on: those who leave shall hear that they have left
+        let has_config = self.commit_to(agreed);
         for to in self.followers() {
             self.send_append(to, true);
         }
-        if has_new_config {
+        if has_config {
+            // not before those who leave were told that they have left
             self.config_committed();
         }
         self.leave_joint();

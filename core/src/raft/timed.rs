@@ -172,7 +172,7 @@ impl<N: NodeId, D: Command, R: Draw> Timed<N, D, R> {
 
     /// When [`timeout`](Self::timeout) has something to do. Queued outputs are apart from that.
     pub fn deadline(&self) -> Option<Instant> {
-        let campaign_at = self.campaign_at.filter(|_| self.raft.config().voters.contains(&self.raft.id()));
+        let campaign_at = self.campaign_at.filter(|_| self.raft.may_campaign());
         [campaign_at, self.deaf_until, self.beat_at, self.check_at, self.abort_at].into_iter().flatten().min()
     }
 

@@ -161,7 +161,7 @@ pub(super) fn run(voters: u8, flaw: Option<Flaw>, acts: Vec<Act>) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Safety at every step, and once all works again, progress.
     #[test]
