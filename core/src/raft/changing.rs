@@ -106,7 +106,9 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     /// An election timeout has passed since [`transfer`](Self::transfer), and this node still leads: it goes on. If the
     /// other one was told to campaign already it still may, so this node leads on only in a term of its own.
     pub fn abort_transfer(&mut self) {
+        let forgets = self.has(Flaw::AbortInTerm);
         let State::Leader(leader) = &mut self.state else { return };
+        leader.abdicated &= !forgets;
         if leader.transfer.take().is_some() && leader.abdicated {
             self.hold_election(true);
         }

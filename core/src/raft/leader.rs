@@ -93,7 +93,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     /// `None` at a node that does not lead, or that told another one to campaign.
     pub fn acked_round(&self) -> Option<u64> {
         let State::Leader(leader) = &self.state else { return None };
-        if leader.abdicated {
+        if leader.abdicated && !self.has(Flaw::LeaseInTransfer) {
             return None;
         }
         let acked = |node: &N| match leader.progress.get(node) {
