@@ -1,8 +1,7 @@
 //! Changes of the configuration, and handing over the leadership.
 
 use super::{
-    Body, ChangeError, Command, Flaw, NodeId, Op, Output, Payload, Progress, ProposeError, Raft,
-    machine::State,
+    Body, ChangeError, Command, Flaw, NodeId, Op, Output, Payload, Progress, ProposeError, Raft, machine::State,
 };
 
 /// A change of the configuration.

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Body, Command, Configuration, Flaw, Heard, Message, NodeId, Output, Raft, VoteResult,
-    disk::Held,
-    machine::State,
+    Body, Command, Configuration, Flaw, Heard, Message, NodeId, Output, Raft, VoteResult, disk::Held, machine::State,
 };
 
 impl<N: NodeId, D: Command> Raft<N, D> {
@@ -20,7 +18,8 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         self.tell_role();
         // without the others' consent the term stays as it is: a node that was cut off disturbs nobody when it comes back
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
-        let message = Message { term: self.term.saturating_add(1), join: 0, body: Body::PreVote { last_index, last_term } };
+        let message =
+            Message { term: self.term.saturating_add(1), join: 0, body: Body::PreVote { last_index, last_term } };
         for to in self.other_voters() {
             self.outputs.push_back(Output::Send { to, message: message.clone() });
         }

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Body, Command, Entry, Flaw, NodeId, Output, Payload, Progress, Raft,
-    disk::Held,
-    machine::State,
-};
+use super::{Body, Command, Entry, Flaw, NodeId, Output, Payload, Progress, Raft, disk::Held, machine::State};
 
 /// What only a leader knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -138,13 +134,13 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     pub(super) fn append(&mut self, payload: Payload<N, D>) -> Option<u64> {
         let index = self.log.next_index()?;
         let entry = Entry { term: self.term, index, payload };
-        let config = entry.config().cloned();
-        self.log.push(entry);
-        self.disk.log_changed(index);
-        if let Some(config) = config {
-            self.config = config;
+        if let Some(config) = entry.config() {
+            self.config = config.clone();
+            // before the entry is there: it is the first one that newcomers are sent
             self.track_members();
         }
+        self.log.push(entry);
+        self.disk.log_changed(index);
         self.count_when_saved(Held::OwnLog { term: self.term, index });
         Some(index)
     }
@@ -198,15 +194,18 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     }
 
     fn on_appended(&mut self, from: N, join: u64, index: u64) {
-        let last = self.log.last_index();
+        let (last, max_inflight) = (self.log.last_index(), self.limits.max_inflight);
         let Some(progress) = self.progress_of(from, join) else { return };
         // no follower has more than its leader
         if index > last {
             return;
         }
+        let was_paused = progress.is_paused(max_inflight);
         progress.recent_active = true;
-        if progress.appended(index) {
-            self.advance_commit();
+        let has_advanced = progress.appended(index) && self.advance_commit();
+        if was_paused && !has_advanced {
+            // it may not have heard of the commit index
+            self.send_append(from, true);
         }
         while self.send_append(from, false) {}
         let last = self.log.last_index();
@@ -241,9 +240,9 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         }
     }
 
-    /// Commits what a quorum has, if it is of the own term (Raft paper, section 5.4.2).
-    pub(super) fn advance_commit(&mut self) {
-        let State::Leader(leader) = &self.state else { return };
+    /// Commits what a quorum has, if it is of the own term (Raft paper, section 5.4.2). Returns whether it did.
+    pub(super) fn advance_commit(&mut self) -> bool {
+        let State::Leader(leader) = &self.state else { return false };
         let has = |node: &N| match leader.progress.get(node) {
             _ if *node == self.id => leader.saved,
             Some(progress) => progress.matched,
@@ -252,7 +251,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         let agreed = self.config.voters.agreed(has).unwrap_or(0);
         let is_own = self.log.term(agreed) == Some(self.term) || self.has(Flaw::CountOldTerms);
         if agreed <= self.commit || !is_own {
-            return;
+            return false;
         }
         let has_config = self.commit_to(agreed);
         for to in self.followers() {
@@ -264,6 +263,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         }
         self.leave_joint();
         self.compact();
+        true
     }
 
     /// Sends `to` the entries that it lacks, or what stands for them, unless it must answer first. With `even_empty` an

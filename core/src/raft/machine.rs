@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    Body, Command, Configuration, Entry, Limits, Message, NodeId, Persist, Progress, Snapshot, Stored,
-    disk::Disk, leader::Leader, log::Log,
+    Body, Command, Configuration, Entry, Limits, Message, NodeId, Persist, Progress, Snapshot, Stored, disk::Disk,
+    leader::Leader, log::Log,
 };
 
 /// One node's part in the consensus.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Change, Command, Heard, Message, NodeId, OrderId, Output, ProposeChangeError, ProposeError, Raft, Role, TransferError,
-    lease::Lease,
+    Change, Command, Heard, Message, NodeId, OrderId, Output, ProposeChangeError, ProposeError, Raft, Role,
+    TransferError, lease::Lease,
 };
 
 /// How long things take; the same at all nodes of a cluster.

@@ -291,7 +291,9 @@ fn a_leader_in_the_minority_steps_down() {
 #[test]
 fn no_vote_is_given_twice_over_a_restart() {
     let mut world = World::of(3);
-    let vote = |from: u8| (from, Message { term: 4, join: 0, body: Body::Vote { last_index: 1, last_term: 0, transfer: false } });
+    let vote = |from: u8| {
+        (from, Message { term: 4, join: 0, body: Body::Vote { last_index: 1, last_term: 0, transfer: false } })
+    };
     let ask = |world: &mut World, (from, message): (u8, Msg)| {
         world.on(3, Node::leader_silent);
         world.on(3, |node| node.step(from, message));
@@ -363,7 +365,6 @@ fn a_follower_behind_the_log_gets_a_snapshot() {
     assert_eq!(world.node(3).commit(), 22);
     world.assert_sound();
 }
-
 
 #[test]
 fn a_learner_is_never_counted() {

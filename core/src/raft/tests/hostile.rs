@@ -15,16 +15,13 @@ fn config() -> impl Strategy<Value = Configuration<u8>> {
     let wild = (set(), set(), set(), set(), joins).prop_map(|(incoming, outgoing, learners, learners_next, joins)| {
         Configuration { voters: Voters { incoming, outgoing }, learners, learners_next, joins }
     });
-    let sound = (set(), set(), number()).prop_map(|(voters, learners, join)| Configuration::new(voters, learners, join));
+    let sound =
+        (set(), set(), number()).prop_map(|(voters, learners, join)| Configuration::new(voters, learners, join));
     prop_oneof![1 => wild, 2 => sound]
 }
 
 fn payload() -> impl Strategy<Value = Payload<u8, u64>> {
-    prop_oneof![
-        Just(Payload::Noop),
-        number().prop_map(Payload::Command),
-        config().prop_map(Payload::Config),
-    ]
+    prop_oneof![Just(Payload::Noop), number().prop_map(Payload::Command), config().prop_map(Payload::Config),]
 }
 
 fn append() -> impl Strategy<Value = Body<u8, u64>> {
@@ -45,19 +42,28 @@ fn body() -> impl Strategy<Value = Body<u8, u64>> {
     prop_oneof![
         (number(), number()).prop_map(|(last_index, last_term)| Body::PreVote { last_index, last_term }),
         any::<bool>().prop_map(|granted| Body::PreVoteReply { granted }),
-        (number(), number(), any::<bool>())
-            .prop_map(|(last_index, last_term, transfer)| Body::Vote { last_index, last_term, transfer }),
+        (number(), number(), any::<bool>()).prop_map(|(last_index, last_term, transfer)| Body::Vote {
+            last_index,
+            last_term,
+            transfer
+        }),
         any::<bool>().prop_map(|granted| Body::VoteReply { granted }),
         append(),
         append(),
         append(),
         number().prop_map(|index| Body::Appended { index }),
-        (number(), number(), number())
-            .prop_map(|(prev_index, hint_index, hint_term)| Body::Rejected { prev_index, hint_index, hint_term }),
+        (number(), number(), number()).prop_map(|(prev_index, hint_index, hint_term)| Body::Rejected {
+            prev_index,
+            hint_index,
+            hint_term
+        }),
         (number(), number()).prop_map(|(commit, round)| Body::Heartbeat { commit, round }),
         number().prop_map(|round| Body::HeartbeatReply { round }),
-        (number(), number(), config())
-            .prop_map(|(index, term, config)| Body::Snapshot(Snapshot { index, term, config })),
+        (number(), number(), config()).prop_map(|(index, term, config)| Body::Snapshot(Snapshot {
+            index,
+            term,
+            config
+        })),
         Just(Body::TimeoutNow),
     ]
 }

@@ -414,7 +414,9 @@ fn a_transfer_drops_the_lease_and_is_aborted_in_time() {
     sent(&mut one, elected + ms(20));
     one.transfer(elected + ms(20), 2).unwrap();
     assert_eq!(one.lease_until(), None);
-    assert!(sent(&mut one, elected + ms(20)).iter().any(|(to, message)| (*to, &message.body) == (2, &Body::TimeoutNow)));
+    assert!(
+        sent(&mut one, elected + ms(20)).iter().any(|(to, message)| (*to, &message.body) == (2, &Body::TimeoutNow))
+    );
     one.timeout(elected + ms(520));
     assert_eq!((one.raft().term(), one.raft().role().role), (2, Role::Candidate));
 }
@@ -436,10 +438,9 @@ fn a_voter_that_heard_of_a_leader_is_silent_for_the_shortest_election_timeout() 
     three.handle(late, 1, Message { term: 1, join: 1, body: Body::Heartbeat { commit: 0, round: 1 } });
     sent(&mut three, late);
     let asked = |three: &mut Member, now: Instant| {
-        for body in [
-            Body::PreVote { last_index: 1, last_term: 0 },
-            Body::Vote { last_index: 1, last_term: 0, transfer: false },
-        ] {
+        for body in
+            [Body::PreVote { last_index: 1, last_term: 0 }, Body::Vote { last_index: 1, last_term: 0, transfer: false }]
+        {
             three.handle(now, 2, Message { term: 2, join: 0, body });
         }
         sent(three, now).len()

@@ -238,7 +238,9 @@ fn say(message: &Msg) -> String {
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat commit {commit} round {round}"),
         Body::HeartbeatReply { round } => format!("HeartbeatReply round {round}"),
-        Body::Snapshot(snapshot) => format!("Snapshot {}@{} {}", snapshot.index, snapshot.term, members(&snapshot.config)),
+        Body::Snapshot(snapshot) => {
+            format!("Snapshot {}@{} {}", snapshot.index, snapshot.term, members(&snapshot.config))
+        }
         Body::TimeoutNow => "TimeoutNow".into(),
     };
     format!("term {term}{join}: {body}")
@@ -261,7 +263,7 @@ fn entries(entries: &[Entry<u8, u64>]) -> String {
 }
 
 /// etcd's way: (incoming)&&(outgoing) learners(..) learners_next(..).
-fn members(config: &Configuration<u8>) -> String {
+pub(super) fn members(config: &Configuration<u8>) -> String {
     let set = |set: &BTreeSet<u8>| set.iter().map(u8::to_string).collect::<Vec<_>>().join(" ");
     let optional = |name: &str, nodes: &BTreeSet<u8>| match nodes.is_empty() {
         true => String::new(),
