@@ -217,6 +217,20 @@ fn a_configuration_that_is_cut_off_the_log_is_no_longer_in_force() {
 }
 
 #[test]
+fn an_answer_beyond_the_log_or_the_rounds_is_not_believed() {
+    let mut world = World::of(3);
+    world.elect(1);
+    let before: Vec<_> =
+        world.node(1).progress().map(|(_, progress)| (progress.matched, progress.acked_round)).collect();
+    for body in [Body::Appended { index: 99 }, Body::HeartbeatReply { round: 99 }] {
+        world.on(1, |node| node.step(2, Message { term: 1, join: 1, body }));
+    }
+    let after: Vec<_> =
+        world.node(1).progress().map(|(_, progress)| (progress.matched, progress.acked_round)).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
 fn only_the_leader_may_ask_to_campaign() {
     let mut node = follower();
     node.step(3, Message { term: 1, join: 1, body: Body::TimeoutNow });
