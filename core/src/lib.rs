@@ -88,6 +88,7 @@ pub mod node;
 pub mod noise;
 pub mod path;
 mod peer;
+pub mod raft;
 pub mod relay;
 pub mod replay;
 pub mod rng;
