@@ -97,6 +97,8 @@ pub(super) struct Candidate<R> {
     pub(super) misses: u32,
     pub(super) failures: u32,
     pub(super) held_until: Option<Instant>,
+    /// When it was given up while it was in use, if its round trip was known.
+    pub(super) left: Option<Instant>,
     pub(super) heartbeat: Heartbeat,
 }
 
@@ -129,6 +131,7 @@ impl<R: Copy> Candidate<R> {
             misses: 0,
             failures: 0,
             held_until: None,
+            left: None,
             heartbeat,
         }
     }

@@ -131,7 +131,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     pub(super) fn silence_due(&self) -> Option<Instant> {
         let (active, in_flight) = (self.active()?, self.in_flight?);
         let since = Some(in_flight).max(self.switched).max(active.confirmed)?;
-        Some(since + self.patience(active))
+        Some(since + self.caution.stretch(self.now, self.patience(active)))
     }
 
     /// How long the path may be silent: three round trips within the bounds of `Config::doubt`, or what one answer needs.
@@ -199,7 +199,8 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     /// Until then the path in doubt may answer before another one takes its place.
     fn grace_ends(&self, active: &Candidate<R>, since: Instant) -> Instant {
         let (least, _) = self.settings.doubt;
-        since + active.rtt.map_or(least, |rtt| (rtt * 3 / 2 + ACK_DELAY).min(MAX_GRACE))
+        let grace = active.rtt.map_or(least, |rtt| (rtt * 3 / 2 + ACK_DELAY).min(MAX_GRACE));
+        since + self.caution.stretch(self.now, grace)
     }
 
     /// Within a class: 5 ms and 10 % for a while.
@@ -263,6 +264,8 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     fn leave(&mut self, now: Instant) {
         if let Some(active) = self.active_mut() {
             active.fail(now);
+            // before its first answer nobody could know how long one takes
+            active.left = active.rtt.map(|_| now);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod budget;
 mod candidate;
+mod caution;
 mod choice;
 mod handshake;
 mod heartbeat;

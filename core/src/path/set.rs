@@ -10,6 +10,7 @@ use super::{
     FULL_SIZE, PathKind,
     budget::Budget,
     candidate::{Candidate, Ping, Proof, Size},
+    caution::Caution,
     choice::{Doubt, Rival},
     heartbeat::Heartbeat,
     probe::{MAX_PATHS, MAX_REPORTS, MIN_PROBE, Probe, ProbeKeys, ProbeKind, ProbeWindow, Report},
@@ -140,6 +141,7 @@ pub struct PathSet<R> {
     pub(super) dwell: Duration,
     pub(super) switched: Option<Instant>,
     pub(super) in_flight: Option<Instant>,
+    pub(super) caution: Caution,
     added: u64,
     keys: Option<ProbeKeys>,
     counter: u64,
@@ -169,6 +171,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
             dwell: Rival::DWELL,
             switched: None,
             in_flight: None,
+            caution: Caution::default(),
             added: 0,
             keys: None,
             counter: 0,
@@ -327,6 +330,9 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         for candidate in &mut self.candidates {
             let Some(ping) = candidate.take_ping(echo) else { continue };
             if candidate.route == route {
+                if candidate.left.take_if(|left| ping.at < *left).is_some() {
+                    self.caution.mistaken(now);
+                }
                 candidate.pong(now, ping, full && ping.size >= FULL_SIZE);
                 let (id, kind) = (candidate.id, candidate.kind);
                 self.refresh_active_sample(now, id, kind);

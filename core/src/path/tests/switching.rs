@@ -212,3 +212,26 @@ fn acknowledgements_of_what_went_the_old_way_do_not_count_for_the_new_one() {
     set.note_acknowledged(now + ms(100));
     assert_eq!(confirmed(set), Some(now + ms(100)));
 }
+
+#[test]
+fn paths_that_are_only_held_up_are_left_a_few_times_at_most() {
+    let mut world = World::new(&[(1, Relayed, 10), (2, Relayed, 11)]);
+    for end in [0, 1] {
+        world.stream(end, Some(ms(20)));
+    }
+    world.run(ms(5_000));
+    for _ in 0..20 {
+        // a queue that both paths share fills and drains
+        for delay in [1_000, 10] {
+            world.wires.values_mut().flat_map(|wire| &mut wire.ways).for_each(|way| way.delay = ms(delay));
+            world.run(ms(2_000));
+        }
+    }
+    let switches = world.ends.each_ref().map(|end| end.switches());
+    assert!(switches.iter().all(|switches| *switches <= 6), "{switches:?}");
+    let (best, cut) = (world.ends[0].best(), world.elapsed());
+    world.set_up(best, [false; 2]);
+    world.run(ms(10_000));
+    assert!(world.ends.iter().all(|end| end.best() != best && !end.is_dead()));
+    assert!(world.blackout(1, cut) <= ms(5_000), "a death is found still: {:?}", world.blackout(1, cut));
+}
