@@ -295,7 +295,8 @@ impl Node {
         }
         self.unwritten.insert(id);
         self.reset_streams(token);
-        self.on_unlinked(now, id);
+        let replaced = self.replacing == Some((id, token));
+        self.on_unlinked(now, id, replaced);
     }
 
     fn on_lost(&mut self, now: Instant, token: LinkToken, reason: LostReason) {

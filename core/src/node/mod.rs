@@ -93,8 +93,8 @@ pub struct Node {
     streams: StreamTable,
     reports: LinkReports,
     foreigners: Foreigners,
-    /// A link takes another's place: nothing comes up or goes down by that.
-    replacing: Option<Id>,
+    /// A link to that Id takes this one's place: nothing comes up or goes down by that.
+    replacing: Option<(Id, LinkToken)>,
     /// Whether the application was told that this node is suspended.
     suspended_told: bool,
     /// Servers refuse this node, since another run of it is linked there.

@@ -126,12 +126,13 @@ impl Node {
 
     /// The newcomer takes the place of the current link.
     fn replace(&mut self, now: Instant, token: LinkToken, id: Id) {
-        self.replacing = Some(id);
         if let Some(old) = self.remote(id).current {
+            self.replacing = Some((id, old));
             self.unlink(now, old, id);
             self.close(now, old, CloseCode::Superseded);
         }
         self.admit(now, token, id);
         self.replacing = None;
+        self.settle_awaited(now);
     }
 }
