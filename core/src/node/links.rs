@@ -398,6 +398,7 @@ impl Node {
             remote.dialling = None;
             self.retry_later(now, id);
         }
+        self.forget_remotes(now);
         self.go_on_stopping(now);
     }
 }
