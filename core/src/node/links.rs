@@ -241,7 +241,7 @@ impl Node {
         let Some(entry) = self.links.get_mut(token) else { return };
         let Some(hello) = entry.hello.clone() else { return };
         entry.phase = Phase::Admitted;
-        let nonce = entry.nonce;
+        let (nonce, inbound) = (entry.nonce, entry.is_inbound());
         entry.admitted = Some(now);
         let parked = std::mem::take(&mut entry.parked);
         let streams = std::mem::take(&mut entry.parked_streams);
@@ -265,6 +265,9 @@ impl Node {
             conversation.attach(now);
         }
         self.timers.set(Timer::Dial(id), None);
+        if inbound {
+            self.drop_late_dial(now, id);
+        }
         self.unwritten.insert(id);
         self.on_linked(now, token, id, &hello);
         for message in parked {

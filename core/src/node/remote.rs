@@ -35,6 +35,8 @@ pub(super) struct Remote {
     pub(super) name: Name,
     pub(super) current: Option<LinkToken>,
     pub(super) dialling: Option<LinkToken>,
+    /// The last link that it began.
+    pub(super) greeting: Option<LinkToken>,
     pub(super) challenger: Option<Challenger>,
     pub(super) accused: Option<Accused>,
     pub(super) last_nonce: Option<[u8; 16]>,

@@ -8,7 +8,7 @@ use super::{
     super::*,
     net::{Net, address, secs},
 };
-use crate::{CommandError, Reason, Role, wire::CloseCode};
+use crate::{CommandError, Reason, Role, SecretKey, wire::CloseCode};
 
 /// No peer links to another one by itself.
 fn sparse() -> Config {
@@ -191,4 +191,26 @@ fn a_reply_makes_the_link_that_it_needs() {
     net.run(secs(1));
     let reply = Event::Reply { request, from: id, result: Ok(Bytes::from_static(b"!")) };
     assert!(net.take_events(1).contains(&reply));
+}
+
+#[test]
+fn a_stream_that_is_opened_as_both_ends_dial_survives() {
+    for seed in 100..116 {
+        let mut net = Net::cluster(1, 1);
+        net.run(secs(2));
+        let newcomer = net.add(Role::Peer, |start| {
+            start.introducers = vec![address(0)];
+            start.identity = Identity::new(Role::Peer, SecretKey::from_bytes([seed; 32]));
+        });
+        while !net.nodes[newcomer].events.iter().any(|event| matches!(event, Event::PeerUp { .. })) {
+            net.run(Duration::from_millis(1));
+        }
+        net.run(Duration::from_millis(u64::from(seed % 8) * 5));
+        let stream = open(&mut net, newcomer, 1).unwrap();
+        net.run(secs(1));
+        let events = net.take_events(newcomer);
+        assert!(!events.iter().any(|event| matches!(event, Event::StreamReset { .. })), "{seed}");
+        let now = net.now;
+        assert_eq!(net.node(newcomer).stream_write(now, stream, b"x"), Ok(1), "{seed}");
+    }
 }
