@@ -47,6 +47,10 @@ impl Node {
         if entry.is_inbound() && remote.is_server() && !own.is_server() {
             return self.close(now, token, CloseCode::Unwanted);
         }
+        if self.is_late(token, remote) {
+            return self.close(now, token, CloseCode::Superseded);
+        }
+        let Some(entry) = self.links.get(token) else { return };
         let dial = entry.dial;
         let server_proof = own.is_server().then(|| self.server_proof(token, own)).flatten();
         let last_link = self.remotes.get(&remote).filter(|known| known.current.is_none()).and_then(|r| r.last_nonce);

@@ -241,7 +241,7 @@ impl Node {
         let Some(entry) = self.links.get_mut(token) else { return };
         let Some(hello) = entry.hello.clone() else { return };
         entry.phase = Phase::Admitted;
-        let nonce = entry.nonce;
+        let (nonce, inbound) = (entry.nonce, entry.is_inbound());
         entry.admitted = Some(now);
         let parked = std::mem::take(&mut entry.parked);
         let streams = std::mem::take(&mut entry.parked_streams);
@@ -265,6 +265,9 @@ impl Node {
             conversation.attach(now);
         }
         self.timers.set(Timer::Dial(id), None);
+        if inbound {
+            self.drop_late_dial(now, id);
+        }
         self.unwritten.insert(id);
         self.on_linked(now, token, id, &hello);
         for message in parked {
@@ -295,7 +298,8 @@ impl Node {
         }
         self.unwritten.insert(id);
         self.reset_streams(token);
-        self.on_unlinked(now, id);
+        let replaced = self.replacing == Some((id, token));
+        self.on_unlinked(now, id, replaced);
     }
 
     fn on_lost(&mut self, now: Instant, token: LinkToken, reason: LostReason) {
@@ -397,6 +401,7 @@ impl Node {
             remote.dialling = None;
             self.retry_later(now, id);
         }
+        self.forget_remotes(now);
         self.go_on_stopping(now);
     }
 }

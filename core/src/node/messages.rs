@@ -150,6 +150,12 @@ impl Node {
 
     /// The conversation with `id` has something to say.
     fn written_to(&mut self, now: Instant, id: Id) {
+        self.unwritten.insert(id);
+        self.want_link(now, id);
+    }
+
+    /// Something waits for a link to `id`, or for the directory that may name it.
+    pub(super) fn want_link(&mut self, now: Instant, id: Id) {
         if let RoleState::Peer(tables) = &self.role
             && !id.is_server()
             && !tables.online().contains_key(&id)
@@ -157,13 +163,14 @@ impl Node {
         {
             self.awaited.insert(id);
         }
-        self.unwritten.insert(id);
         self.hurry(now, id);
     }
 
     /// All linked servers have told their directories: who is in none of them is not waited for any longer.
     pub(super) fn settle_awaited(&mut self, now: Instant) {
-        if matches!(&self.role, RoleState::Peer(tables) if tables.awaits_directory()) {
+        let awaits = matches!(&self.role, RoleState::Peer(tables) if tables.awaits_directory());
+        // a server whose link is being replaced will tell its directory on the next one
+        if awaits || self.replacing.is_some() {
             return;
         }
         for id in std::mem::take(&mut self.awaited) {
@@ -172,6 +179,7 @@ impl Node {
                 conversation.fail_all(reason);
             }
             self.conversation_events(now, id);
+            self.fail_waiting_streams(id, reason);
         }
     }
 
@@ -264,6 +272,7 @@ impl Node {
         }
         self.messages.replies.remove(&token);
         self.unwritten.insert(to);
+        self.hurry(now, to);
         Ok(())
     }
 
@@ -279,7 +288,7 @@ impl Node {
         self.reachable(now, &to).map_err(CommandError::Failed)?;
         let Some(token) = self.remotes.get(&to).and_then(|remote| remote.current) else {
             self.remote(to).wanted_until = Some(now + self.config.link_interest);
-            self.hurry(now, to);
+            self.want_link(now, to);
             return Err(CommandError::Failed(Reason::Offline));
         };
         let Some(entry) = self.links.get_mut(token) else { return Err(CommandError::Failed(Reason::Offline)) };

@@ -76,6 +76,8 @@ pub struct Node {
     first_packets: inbound::FirstPackets,
     links: Links,
     remotes: BTreeMap<Id, Remote>,
+    /// How many there were when some to forget were last looked for.
+    remotes_kept: usize,
     linked_servers: BTreeSet<Id>,
     /// Unknown Ids with messages, while a linked server's first directory is on its way.
     awaited: BTreeSet<Id>,
@@ -93,8 +95,8 @@ pub struct Node {
     streams: StreamTable,
     reports: LinkReports,
     foreigners: Foreigners,
-    /// A link takes another's place: nothing comes up or goes down by that.
-    replacing: Option<Id>,
+    /// A link to that Id takes this one's place: nothing comes up or goes down by that.
+    replacing: Option<(Id, LinkToken)>,
     /// Whether the application was told that this node is suspended.
     suspended_told: bool,
     /// Servers refuse this node, since another run of it is linked there.
@@ -207,6 +209,7 @@ impl Node {
             first_packets: inbound::FirstPackets::default(),
             links: Links::new(rng.fork("links", 0)),
             remotes: BTreeMap::new(),
+            remotes_kept: 0,
             linked_servers: BTreeSet::new(),
             awaited: BTreeSet::new(),
             role,

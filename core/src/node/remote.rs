@@ -35,6 +35,8 @@ pub(super) struct Remote {
     pub(super) name: Name,
     pub(super) current: Option<LinkToken>,
     pub(super) dialling: Option<LinkToken>,
+    /// The last link that it began.
+    pub(super) greeting: Option<LinkToken>,
     pub(super) challenger: Option<Challenger>,
     pub(super) accused: Option<Accused>,
     pub(super) last_nonce: Option<[u8; 16]>,
@@ -173,10 +175,11 @@ impl Node {
         self.violation(now, token);
     }
 
-    /// Past `Config::max_sessions` remotes without a link the longest idle eighth is forgotten, delivery state and all.
+    /// Past `Config::max_sessions` remotes without a link those idle for longest are forgotten with an eighth more, delivery
+    /// state and all. They are looked for only when the remotes have become an eighth more since the last time.
     pub(super) fn forget_remotes(&mut self, now: Instant) {
         let max = self.config.max_sessions;
-        if self.remotes.len() <= max {
+        if self.remotes.len() <= max.max(self.remotes_kept + max / 8) {
             return;
         }
         let idle = |id: &Id, remote: &Remote| {
@@ -192,11 +195,9 @@ impl Node {
             .filter(|(id, remote)| idle(id, remote))
             .map(|(id, remote)| (remote.idle_since, *id))
             .collect();
-        if by_age.len() <= max {
-            return;
-        }
         by_age.sort_unstable();
-        for (_, id) in by_age.into_iter().take(max / 8 + 1) {
+        let gone = if by_age.len() > max { by_age.len() - max + max / 8 } else { 0 };
+        for (_, id) in by_age.into_iter().take(gone) {
             if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
                 conversation.fail_all(crate::Reason::UnknownOutcome);
             }
@@ -205,5 +206,6 @@ impl Node {
             self.timers.set(Timer::Dial(id), None);
             self.remotes.remove(&id);
         }
+        self.remotes_kept = self.remotes.len();
     }
 }

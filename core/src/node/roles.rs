@@ -78,7 +78,7 @@ impl Node {
                 self.save();
             }
             self.use_as_relay(token, id);
-            if self.replacing != Some(id) {
+            if !self.takes_a_place(&id) {
                 self.event(Event::ServerUp { id, name: hello.name.clone() });
             }
             if was_suspended {
@@ -168,7 +168,7 @@ impl Node {
                 self.count("links refused: directory full");
                 return self.close(now, token, CloseCode::Full);
             }
-            if self.replacing != Some(id) {
+            if !self.takes_a_place(&id) {
                 self.event(Event::PeerUp { id, name: hello.name.clone() });
             }
             let message = self.servers_message();
@@ -205,14 +205,19 @@ impl Node {
         }
     }
 
-    /// The current link of `id` is gone.
-    pub(super) fn on_unlinked(&mut self, now: Instant, id: Id) {
+    /// Whether the link that is being admitted takes the place of another one to `id`.
+    fn takes_a_place(&self, id: &Id) -> bool {
+        self.replacing.is_some_and(|(replaced, _)| replaced == *id)
+    }
+
+    /// The current link of `id` is gone; `replaced` says that the next one is there.
+    pub(super) fn on_unlinked(&mut self, now: Instant, id: Id, replaced: bool) {
         self.relays.remove(&id);
         self.linked_servers.remove(&id);
         self.relay_sources.retain(|_, server| *server != id);
         let name = self.remotes.get(&id).map(|remote| remote.name.clone()).unwrap_or_default();
         if id.is_server() {
-            if self.replacing != Some(id) {
+            if !replaced {
                 self.event(Event::ServerDown { id, name: name.clone() });
             }
             self.drop_relay_routes(now, id);
@@ -224,12 +229,12 @@ impl Node {
                     self.forwarder.unlink(now, slot);
                 }
                 if id.is_server() {
-                    if tables.remove_server(&id) && self.replacing != Some(id) {
+                    if tables.remove_server(&id) && !replaced {
                         self.broadcast_servers(now);
                     }
                 } else {
                     tables.remove_client(&id);
-                    if self.replacing != Some(id) {
+                    if !replaced {
                         self.event(Event::PeerDown { id, name });
                     }
                     self.directory_changed(now);
@@ -239,7 +244,7 @@ impl Node {
                 if id.is_server() {
                     let news = tables.server_lost(now, &id);
                     self.take_news(now, news);
-                    let lost = self.replacing != Some(id) && self.stopping.is_none();
+                    let lost = !replaced && self.stopping.is_none();
                     if lost && self.is_suspended() && !self.suspended_told {
                         self.suspended_told = true;
                         self.event(Event::Suspended);
@@ -250,7 +255,7 @@ impl Node {
         }
         if id.is_server() {
             self.review_servers(now);
-        } else if self.replacing != Some(id) && self.is_peer_down(now, &id) {
+        } else if !replaced && self.is_peer_down(now, &id) {
             self.give_up_on(id);
         }
         if own_network_changed {

@@ -53,6 +53,37 @@ impl Node {
         }
     }
 
+    /// Both ends dial at once: whether this link, established just now, is to go because the other one greets already. Only the
+    /// lower Id says so, before it has greeted, so the link was current nowhere and nothing was written to it.
+    pub(super) fn is_late(&mut self, token: LinkToken, id: Id) -> bool {
+        if id < self.id() {
+            return false;
+        }
+        let Some(entry) = self.links.get(token) else { return false };
+        let other = match (self.remotes.get(&id), entry.is_inbound()) {
+            (Some(remote), true) => remote.dialling,
+            (Some(remote), false) => remote.greeting,
+            (None, _) => None,
+        };
+        let greets = |token| self.links.get(token).is_some_and(|entry| entry.phase == Phase::Greeting);
+        let is_late = other.is_some_and(greets);
+        if entry.is_inbound() && !is_late {
+            self.remote(id).greeting = Some(token);
+        }
+        is_late
+    }
+
+    /// A link that the other end began was admitted: an own dial that is not established yet is established nowhere.
+    pub(super) fn drop_late_dial(&mut self, now: Instant, id: Id) {
+        let dialling = self.remotes.get(&id).and_then(|remote| remote.dialling);
+        if let Some(token) = dialling
+            && self.id() < id
+            && self.links.get(token).is_some_and(|entry| entry.phase == Phase::Handshake)
+        {
+            self.close(now, token, CloseCode::Superseded);
+        }
+    }
+
     /// The other end has seen two holders of this node's key; once for each link.
     pub(super) fn on_duplicate(&mut self, token: LinkToken, addresses: Vec<SocketAddr>) {
         let own = self.id();
@@ -126,12 +157,13 @@ impl Node {
 
     /// The newcomer takes the place of the current link.
     fn replace(&mut self, now: Instant, token: LinkToken, id: Id) {
-        self.replacing = Some(id);
         if let Some(old) = self.remote(id).current {
+            self.replacing = Some((id, old));
             self.unlink(now, old, id);
             self.close(now, old, CloseCode::Superseded);
         }
         self.admit(now, token, id);
         self.replacing = None;
+        self.settle_awaited(now);
     }
 }

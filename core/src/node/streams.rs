@@ -148,7 +148,7 @@ impl Node {
         }
         let key = self.streams.insert_waiting(to, now + self.config.stream_open_timeout);
         self.schedule_waiting();
-        self.hurry(now, to);
+        self.want_link(now, to);
         Ok(key)
     }
 

@@ -35,6 +35,9 @@ pub(super) struct Accused {
 impl Node {
     pub(super) fn on_seen_elsewhere(&mut self, now: Instant, sighting: &Sighting) {
         let Sighting { id, incarnation, address } = *sighting;
+        if id.is_server() {
+            return;
+        }
         let Some(token) = self.remotes.get(&id).and_then(|remote| remote.current) else { return };
         let Some(entry) = self.links.get_mut(token) else { return };
         if entry.hello.as_ref().is_none_or(|hello| hello.incarnation == incarnation) {

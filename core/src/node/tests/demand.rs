@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::{
     super::*,
-    net::{Net, secs},
+    net::{Net, address, secs},
 };
-use crate::{CommandError, Reason, wire::CloseCode};
+use crate::{CommandError, Reason, Role, SecretKey, wire::CloseCode};
 
 /// No peer links to another one by itself.
 fn sparse() -> Config {
@@ -151,4 +151,66 @@ fn what_failed_long_ago_holds_nothing_back() {
     let _ = net.node(1).datagram(now, id, data);
     net.run(secs(3));
     assert!(linked(&mut net, 1, 2));
+}
+
+#[test]
+fn a_stream_to_nobody_does_not_outlive_the_first_directory() {
+    let mut net = Net::cluster_with(sparse(), 1, 1);
+    net.run(secs(2));
+    let newcomer = net.add(Role::Peer, |start| start.introducers = vec![address(0)]);
+    while !net.nodes[newcomer].events.iter().any(|event| matches!(event, Event::ServerUp { .. })) {
+        net.run(Duration::from_millis(1));
+    }
+    let nobody = Id::from_key(Role::Peer, &crate::PublicKey([9; 32]));
+    let now = net.now;
+    let to_nobody = net.node(newcomer).open_stream(now, nobody).unwrap();
+    let _ = net.node(newcomer).datagram(now, nobody, Bytes::new());
+    let to_somebody = open(&mut net, newcomer, 1).unwrap();
+    net.run(secs(1));
+    let events = net.take_events(newcomer);
+    assert!(events.contains(&Event::StreamReset { stream: to_nobody, reason: Reason::UnknownId }), "{events:?}");
+    assert!(events.contains(&Event::StreamWritable(to_somebody)));
+    assert!(opened(&mut net, 1).is_some());
+}
+
+#[test]
+fn a_reply_makes_the_link_that_it_needs() {
+    let mut net = Net::cluster_with(sparse(), 1, 2);
+    net.run(secs(2));
+    let (now, id, by) = (net.now, net.id(2), net.id(1));
+    let request = net.node(1).request(now, id, Bytes::from_static(b"?"), None).unwrap();
+    net.run(secs(1));
+    let token = |event| if let Event::Request { token, .. } = event { Some(token) } else { None };
+    let token = net.take_events(2).into_iter().find_map(token).unwrap();
+    let (now, link) = (net.now, net.node(2).remotes[&by].current.unwrap());
+    net.node(2).close(now, link, CloseCode::Superseded);
+    net.run(secs(1));
+    assert!(!linked(&mut net, 2, 1));
+    let now = net.now;
+    net.node(2).reply(now, token, Ok(Bytes::from_static(b"!"))).unwrap();
+    net.run(secs(1));
+    let reply = Event::Reply { request, from: id, result: Ok(Bytes::from_static(b"!")) };
+    assert!(net.take_events(1).contains(&reply));
+}
+
+#[test]
+fn a_stream_that_is_opened_as_both_ends_dial_survives() {
+    for seed in 100..116 {
+        let mut net = Net::cluster(1, 1);
+        net.run(secs(2));
+        let newcomer = net.add(Role::Peer, |start| {
+            start.introducers = vec![address(0)];
+            start.identity = Identity::new(Role::Peer, SecretKey::from_bytes([seed; 32]));
+        });
+        while !net.nodes[newcomer].events.iter().any(|event| matches!(event, Event::PeerUp { .. })) {
+            net.run(Duration::from_millis(1));
+        }
+        net.run(Duration::from_millis(u64::from(seed % 8) * 5));
+        let stream = open(&mut net, newcomer, 1).unwrap();
+        net.run(secs(1));
+        let events = net.take_events(newcomer);
+        assert!(!events.iter().any(|event| matches!(event, Event::StreamReset { .. })), "{seed}");
+        let now = net.now;
+        assert_eq!(net.node(newcomer).stream_write(now, stream, b"x"), Ok(1), "{seed}");
+    }
 }

@@ -1,6 +1,6 @@
 //! What forged and repeated packets do not do.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use bytes::BytesMut;
 
@@ -8,6 +8,7 @@ use super::{
     super::*,
     net::{Net, address, secs},
 };
+use crate::Role;
 
 /// The source address of what node 0 sends to node 1 now.
 fn source_of_the_next(net: &mut Net) -> Option<IpAddr> {
@@ -49,4 +50,20 @@ fn a_forgery_does_not_change_where_answers_leave_from() {
     let packet = capture(&mut net);
     arrive(&mut net, &packet, forged);
     assert_eq!(source_of_the_next(&mut net), Some(forged));
+}
+
+#[test]
+fn nodes_that_were_refused_are_forgotten() {
+    let max_sessions = 8;
+    let mut net = Net::cluster_with(Config { max_sessions, ..Config::default() }, 1, 0);
+    net.run(secs(1));
+    for _ in 0..60 {
+        let index = net.add(Role::Peer, |start| start.introducers = vec![address(0)]);
+        net.node(index).cluster = Some(ClusterId([9; 16]));
+        net.run(Duration::from_millis(200));
+        net.kill(index);
+    }
+    net.run(secs(10));
+    let known = net.node(0).remotes.len();
+    assert!(known <= 2 * max_sessions, "{known} remembered");
 }

@@ -98,7 +98,7 @@ fn false_reports_close_no_link_and_cost_little() {
 }
 
 #[test]
-fn a_report_about_the_run_that_is_linked_or_about_a_stranger_is_nothing() {
+fn a_report_about_the_run_that_is_linked_a_stranger_or_a_server_is_nothing() {
     let mut net = Net::cluster(1, 2);
     net.run(secs(2));
     let (now, server, id) = (net.now, net.id(0), net.id(2));
@@ -107,6 +107,11 @@ fn a_report_about_the_run_that_is_linked_or_about_a_stranger_is_nothing() {
     for id in [id, stranger] {
         net.node(1).tell(now, server, &Control::SeenElsewhere(Sighting { id, incarnation, address: None }));
     }
+    let other = net.add(Role::Server, |start| start.introducers = vec![address(0)]);
+    net.run(secs(1));
+    let (now, id) = (net.now, net.id(other));
+    assert!(net.node(0).is_linked(&id));
+    net.node(1).tell(now, server, &Control::SeenElsewhere(Sighting { id, incarnation, address: None }));
     net.run(secs(1));
     assert_eq!(net.node(0).counters.get("reports of a second run"), None);
     assert_eq!(net.node(0).status().clients.len(), 2);
