@@ -153,9 +153,7 @@ impl<N: NodeId> Configuration<N> {
     /// Whether `next` may follow this configuration in one step: by one voter, into a joint one, or out of it.
     pub fn is_step(&self, next: &Self) -> bool {
         match (self.voters.is_joint(), next.voters.is_joint()) {
-            (false, false) => {
-                self.voters.incoming.symmetric_difference(&next.voters.incoming).count() <= 1
-            }
+            (false, false) => self.voters.incoming.symmetric_difference(&next.voters.incoming).count() <= 1,
             (false, true) => next.voters.outgoing == self.voters.incoming,
             (true, false) => next.voters.incoming == self.voters.incoming,
             (true, true) => self.voters == next.voters,
@@ -255,7 +253,8 @@ mod tests {
     #[test]
     fn one_to_three_and_an_exchange_at_two_members_need_joint_consensus() {
         let one = simple(&config(&[1]), &[Learner(2)]).unwrap();
-        for ops in [&[Voter(2), Voter(3)][..], &[Voter(2), Remove(1)], &[Voter(2), Learner(1)], &[Remove(1), Voter(3)]] {
+        for ops in [&[Voter(2), Voter(3)][..], &[Voter(2), Remove(1)], &[Voter(2), Learner(1)], &[Remove(1), Voter(3)]]
+        {
             assert_eq!(simple(&one, ops), Err(ChangeError::NotByOne(2)), "{ops:?}");
             let joint = joint(&one, ops).unwrap();
             assert!(one.is_step(&joint) && joint.is_step(&joint.leave_joint().unwrap()));

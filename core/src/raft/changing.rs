@@ -1,8 +1,7 @@
 //! Changes of the configuration, and handing over the leadership.
 
 use super::{
-    Body, ChangeError, Command, Flaw, NodeId, Op, Output, Payload, Progress, ProposeError, Raft,
-    machine::State,
+    Body, ChangeError, Command, Flaw, NodeId, Op, Output, Payload, Progress, ProposeError, Raft, machine::State,
 };
 
 /// A change of the configuration.
@@ -52,8 +51,8 @@ pub enum TransferError<N: NodeId> {
 }
 
 impl<N: NodeId, D: Command> Raft<N, D> {
-    /// Puts a change of the configuration at the end of the log and returns its index. It is in force once it is
-    /// committed; one that goes through a joint configuration, with the entry after that.
+    /// Puts a change of the configuration at the end of the log and returns its index. It is in force at once, and done
+    /// when it is committed; a change through a joint configuration, when the entry that leaves that one is.
     ///
     /// # Errors
     /// When this node does not lead, another change is under way, no entry of the term is committed yet, or the change is
@@ -106,7 +105,9 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     /// An election timeout has passed since [`transfer`](Self::transfer), and this node still leads: it goes on. If the
     /// other one was told to campaign already it still may, so this node leads on only in a term of its own.
     pub fn abort_transfer(&mut self) {
+        let forgets = self.has(Flaw::AbortInTerm);
         let State::Leader(leader) = &mut self.state else { return };
+        leader.abdicated &= !forgets;
         if leader.transfer.take().is_some() && leader.abdicated {
             self.hold_election(true);
         }
@@ -129,25 +130,31 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         self.outputs.push_back(Output::Send { to, message });
     }
 
-    /// At the leader another configuration is in force.
-    pub(super) fn config_committed(&mut self) {
-        if !self.config.voters.contains(&self.id) {
-            self.become_follower(self.term, None);
-            return;
-        }
+    /// Follows all members; those who leave, until that is committed.
+    pub(super) fn track_members(&mut self) {
         let last = self.log.last_index();
         let State::Leader(leader) = &mut self.state else { return };
-        let config = &self.config;
-        leader.progress.retain(|node, progress| config.join_of(node) == Some(progress.join));
-        for (node, join) in config.joins.iter().filter(|(node, _)| **node != self.id) {
-            leader.progress.entry(*node).or_insert_with(|| Progress::new(*join, last));
+        let (config, committed) = (&self.config, self.log.config_at(self.commit));
+        let join_of = |node: &N| config.join_of(node).or(committed.join_of(node));
+        leader.progress.retain(|node, progress| join_of(node) == Some(progress.join));
+        for node in config.joins.keys().chain(committed.joins.keys()).filter(|node| **node != self.id) {
+            let join = join_of(node).unwrap_or(0);
+            leader.progress.entry(*node).or_insert_with(|| Progress::new(join, last));
         }
         if !leader.abdicated {
             leader.transfer.take_if(|to| !config.voters.contains(to));
         }
-        self.send_appends();
-        // with fewer voters more may be committed
-        self.advance_commit();
+    }
+
+    /// At the leader a configuration is committed: one that it does not belong to makes it step down (Raft paper,
+    /// section 6).
+    pub(super) fn config_committed(&mut self) {
+        let is_removed = !self.config.voters.contains(&self.id) && !self.log.has_config_after(self.commit);
+        if is_removed {
+            self.become_follower(self.term, None);
+        } else {
+            self.track_members();
+        }
     }
 
     /// Leaves a joint configuration that is in force, once that is allowed.

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Body, Command, Flaw, Heard, Message, NodeId, Output, Raft, VoteResult,
-    disk::Held,
-    machine::State,
+    Body, Command, Configuration, Flaw, Heard, Message, NodeId, Output, Raft, VoteResult, disk::Held, machine::State,
 };
 
 impl<N: NodeId, D: Command> Raft<N, D> {
@@ -13,23 +11,25 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     ///
     /// Does nothing at a leader, at a node that is no voter, or while the node itself gives no votes.
     pub fn campaign(&mut self) {
-        if self.is_leader() || !self.may_campaign() || (self.is_deaf() && !self.decides_alone()) {
+        if self.is_deaf() || !self.may_campaign() {
             return;
         }
         self.state = State::PreCandidate { votes: BTreeMap::from([(self.id, true)]) };
         self.tell_role();
         // without the others' consent the term stays as it is: a node that was cut off disturbs nobody when it comes back
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
-        let message = Message { term: self.term.saturating_add(1), join: 0, body: Body::PreVote { last_index, last_term } };
+        let message =
+            Message { term: self.term.saturating_add(1), join: 0, body: Body::PreVote { last_index, last_term } };
         for to in self.other_voters() {
             self.outputs.push_back(Output::Send { to, message: message.clone() });
         }
         self.tally();
     }
 
-    /// Whether this node is the only voter, and no entry in its log may change that.
+    /// Whether this node is the only voter, and nobody else can have led in its term: no need to wait for anybody.
     pub fn decides_alone(&self) -> bool {
-        self.config.is_sole_voter(&self.id) && !self.log.has_config_after(self.commit)
+        let is_settled = !self.log.has_config_after(self.commit);
+        is_settled && self.config.is_sole_voter(&self.id) && self.vote.is_none_or(|vote| vote == self.id)
     }
 
     /// Begins the next term with a vote for itself.
@@ -126,8 +126,11 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         self.vote.as_ref() == Some(candidate) || (self.vote.is_none() && self.role().leader.is_none())
     }
 
-    fn may_campaign(&self) -> bool {
-        self.config.voters.contains(&self.id) && self.term < u64::MAX
+    /// A voter may, and one whose removal is not known to be committed: perhaps only its log has the entry that
+    /// removes it (thesis, section 4.2.2).
+    pub(super) fn may_campaign(&self) -> bool {
+        let is_voter = |config: &Configuration<N>| config.voters.contains(&self.id);
+        self.term < u64::MAX && (is_voter(&self.config) || is_voter(self.committed_config()))
     }
 
     fn other_voters(&self) -> Vec<N> {

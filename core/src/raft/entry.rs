@@ -15,7 +15,7 @@ pub enum Payload<N, D> {
     Noop,
     /// A command of the application.
     Command(D),
-    /// The configuration that is in force once this entry is committed, in full.
+    /// The configuration that is in force at each node from when it has this entry on, in full.
     Config(Configuration<N>),
 }
 
@@ -77,8 +77,7 @@ pub struct HardState<N> {
     pub term: u64,
     /// Who got its vote in that term, or led it.
     pub vote: Option<N>,
-    /// A commit index, perhaps not the newest. It is written with every entry, so that a node which has a configuration
-    /// entry in its log also knows after a restart that the configuration before it is committed.
+    /// A commit index, perhaps not the newest: it saves a restarted node from waiting to hear it again.
     pub commit: u64,
 }
 

@@ -20,6 +20,10 @@ pub(super) enum Flaw {
     CountOldTerms,
     /// Answers of an earlier membership count.
     StaleJoin,
+    /// The lease goes on after another node was told to campaign.
+    LeaseInTransfer,
+    /// A transfer that failed is forgotten, although the message may still arrive.
+    AbortInTerm,
 }
 
 impl<N, D> Raft<N, D> {

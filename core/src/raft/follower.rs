@@ -59,10 +59,15 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             if new <= self.commit {
                 return None;
             }
+            let loses_config = self.log.has_config_after(new.saturating_sub(1));
+            let gets_config = entries.iter().any(|entry| entry.config().is_some());
             self.log.truncate(new);
             self.disk.log_changed(new);
             for entry in entries.into_iter().filter(|entry| entry.index >= new) {
                 self.log.push(entry);
+            }
+            if loses_config || gets_config {
+                self.config = self.log.config_at(last).clone();
             }
         }
         self.commit_to(commit.min(last));

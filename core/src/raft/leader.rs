@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Body, Command, Entry, Flaw, NodeId, Output, Payload, Progress, Raft,
-    disk::Held,
-    machine::State,
-};
+use super::{Body, Command, Entry, Flaw, NodeId, Output, Payload, Progress, Raft, disk::Held, machine::State};
 
 /// What only a leader knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +89,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     /// `None` at a node that does not lead, or that told another one to campaign.
     pub fn acked_round(&self) -> Option<u64> {
         let State::Leader(leader) = &self.state else { return None };
-        if leader.abdicated {
+        if leader.abdicated && !self.has(Flaw::LeaseInTransfer) {
             return None;
         }
         let acked = |node: &N| match leader.progress.get(node) {
@@ -120,10 +116,8 @@ impl<N: NodeId, D: Command> Raft<N, D> {
 
     pub(super) fn become_leader(&mut self) {
         let last = self.log.last_index();
-        let others = self.config.members().into_iter().filter(|node| *node != self.id);
-        let progress = |node: N| (node, Progress::new(self.config.join_of(&node).unwrap_or(0), last));
         self.state = State::Leader(Leader {
-            progress: others.map(progress).collect(),
+            progress: BTreeMap::new(),
             transfer: None,
             abdicated: false,
             round: 0,
@@ -131,6 +125,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             saved: last,
         });
         self.tell_role();
+        self.track_members();
         self.append(Payload::Noop);
         self.send_appends();
     }
@@ -138,7 +133,13 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     /// Adds an entry to the own log. `None` at the end of numbers.
     pub(super) fn append(&mut self, payload: Payload<N, D>) -> Option<u64> {
         let index = self.log.next_index()?;
-        self.log.push(Entry { term: self.term, index, payload });
+        let entry = Entry { term: self.term, index, payload };
+        if let Some(config) = entry.config() {
+            self.config = config.clone();
+            // before the entry is there: it is the first one that newcomers are sent
+            self.track_members();
+        }
+        self.log.push(entry);
         self.disk.log_changed(index);
         self.count_when_saved(Held::OwnLog { term: self.term, index });
         Some(index)
@@ -163,7 +164,8 @@ impl<N: NodeId, D: Command> Raft<N, D> {
 
     /// An answer to a leader's message, or to a request for a vote.
     pub(super) fn on_reply(&mut self, from: N, term: u64, join: u64, body: &Body<N, D>) {
-        if !self.config.contains(&from) {
+        let is_follower = matches!(&self.state, State::Leader(leader) if leader.progress.contains_key(&from));
+        if !is_follower && !self.config.contains(&from) {
             return;
         }
         let is_consent = matches!(body, Body::PreVoteReply { granted: true });
@@ -192,15 +194,18 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     }
 
     fn on_appended(&mut self, from: N, join: u64, index: u64) {
-        let last = self.log.last_index();
+        let (last, max_inflight) = (self.log.last_index(), self.limits.max_inflight);
         let Some(progress) = self.progress_of(from, join) else { return };
         // no follower has more than its leader
         if index > last {
             return;
         }
+        let was_paused = progress.is_paused(max_inflight);
         progress.recent_active = true;
-        if progress.appended(index) {
-            self.advance_commit();
+        let has_advanced = progress.appended(index) && self.advance_commit();
+        if was_paused && !has_advanced {
+            // it may not have heard of the commit index
+            self.send_append(from, true);
         }
         while self.send_append(from, false) {}
         let last = self.log.last_index();
@@ -235,9 +240,9 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         }
     }
 
-    /// Commits what a quorum has, if it is of the own term (Raft paper, section 5.4.2).
-    pub(super) fn advance_commit(&mut self) {
-        let State::Leader(leader) = &self.state else { return };
+    /// Commits what a quorum has, if it is of the own term (Raft paper, section 5.4.2). Returns whether it did.
+    pub(super) fn advance_commit(&mut self) -> bool {
+        let State::Leader(leader) = &self.state else { return false };
         let has = |node: &N| match leader.progress.get(node) {
             _ if *node == self.id => leader.saved,
             Some(progress) => progress.matched,
@@ -246,18 +251,19 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         let agreed = self.config.voters.agreed(has).unwrap_or(0);
         let is_own = self.log.term(agreed) == Some(self.term) || self.has(Flaw::CountOldTerms);
         if agreed <= self.commit || !is_own {
-            return;
+            return false;
         }
-        let has_new_config = self.commit_to(agreed);
-        // before the configuration is acted on: those who leave shall hear that they have left
+        let has_config = self.commit_to(agreed);
         for to in self.followers() {
             self.send_append(to, true);
         }
-        if has_new_config {
+        if has_config {
+            // not before those who leave were told that they have left
             self.config_committed();
         }
         self.leave_joint();
         self.compact();
+        true
     }
 
     /// Sends `to` the entries that it lacks, or what stands for them, unless it must answer first. With `even_empty` an

@@ -154,9 +154,14 @@ mod tests {
     #[test]
     fn terms_are_known_from_the_snapshot_on() {
         let log = log(3, &[2, 2, 4]);
-        assert_eq!([2, 3, 4, 6, 7, u64::MAX].map(|index| log.term(index)), [None, Some(1), Some(2), Some(4), None, None]);
+        assert_eq!(
+            [2, 3, 4, 6, 7, u64::MAX].map(|index| log.term(index)),
+            [None, Some(1), Some(2), Some(4), None, None]
+        );
         assert_eq!((log.last_index(), log.last_term(), log.next_index()), (6, 4, Some(7)));
-        assert!(log.is_up_to_date(6, 4) && log.is_up_to_date(1, 5) && !log.is_up_to_date(5, 4) && !log.is_up_to_date(9, 3));
+        assert!(
+            log.is_up_to_date(6, 4) && log.is_up_to_date(1, 5) && !log.is_up_to_date(5, 4) && !log.is_up_to_date(9, 3)
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    Body, Command, Configuration, Entry, Limits, Message, NodeId, Persist, Progress, Snapshot, Stored,
-    disk::Disk, leader::Leader, log::Log,
+    Body, Command, Configuration, Entry, Limits, Message, NodeId, Persist, Progress, Snapshot, Stored, disk::Disk,
+    leader::Leader, log::Log,
 };
 
 /// One node's part in the consensus.
@@ -19,7 +19,7 @@ pub struct Raft<N, D> {
     pub(super) vote: Option<N>,
     pub(super) log: Log<N, D>,
     pub(super) commit: u64,
-    /// The newest committed configuration.
+    /// The newest configuration in the log.
     pub(super) config: Configuration<N>,
     pub(super) state: State<N>,
     /// No vote is given, because a leader was heard a short while ago, or may have been before a restart.
@@ -126,7 +126,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             term: hard_state.term,
             vote: hard_state.vote,
             commit: hard_state.commit,
-            config: log.config_at(hard_state.commit).clone(),
+            config: log.config_at(log.last_index()).clone(),
             log,
             state: State::Follower { leader: None },
             deaf: true,
@@ -207,9 +207,14 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         self.log.snapshot()
     }
 
-    /// The configuration in force: the newest one that is committed.
+    /// The configuration in force here: the newest one in the log, committed or not (Raft paper, section 6).
     pub fn config(&self) -> &Configuration<N> {
         &self.config
+    }
+
+    /// The newest configuration that is committed.
+    pub fn committed_config(&self) -> &Configuration<N> {
+        self.log.config_at(self.commit)
     }
 
     /// What it is in its term, and who leads.
@@ -267,21 +272,17 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         Message { term: self.term, join, body }
     }
 
-    /// Commits up to `index`, which is in the log. Returns whether another configuration is in force now.
+    /// Commits up to `index`, which is in the log. Returns whether a configuration was committed.
     pub(super) fn commit_to(&mut self, index: u64) -> bool {
         let index = index.min(self.log.last_index());
         if index <= self.commit {
             return false;
         }
         let entries: Vec<_> = self.log.range(self.commit, index).cloned().collect();
+        let has_config = entries.iter().any(|entry| entry.config().is_some());
         self.commit = index;
-        let config = entries.iter().rev().find_map(Entry::config).cloned();
         self.outputs.push_back(Output::Committed(entries));
-        let is_new = config.as_ref().is_some_and(|config| *config != self.config);
-        if let Some(config) = config {
-            self.config = config;
-        }
-        is_new
+        has_config
     }
 
     /// Drops committed entries when the log has become too long.

@@ -18,7 +18,8 @@
 //! | rule | source |
 //! |---|---|
 //! | elections, log matching, conflicts, commit by counting only in the own term | Raft paper, figure 2, sections 5.2 to 5.4 |
-//! | joint consensus; a configuration is in force once it is committed; learners | Raft paper, section 6; etcd |
+//! | joint consensus, left by the leader itself; a configuration is in force from its entry on; a leader that is not in it steps down once it is committed | Raft paper, section 6; thesis, section 4.2.2 |
+//! | learners; outgoing voters that become learners when the joint configuration is left | etcd |
 //! | one voter at a time outside of joint consensus; no change before an entry of the own term is committed | thesis, section 4.1; Ongaro's correction of 2015 |
 //! | pre-vote, leadership transfer | thesis, sections 9.6 and 3.10 |
 //! | who heard of a leader within the minimal election timeout gives no vote; a leader without a quorum steps down | thesis, sections 4.2.3 and 6.2; etcd's check-quorum |

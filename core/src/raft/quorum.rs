@@ -1,9 +1,6 @@
 //! Majorities, one or two at once: what a set of voters agrees on, and whether a vote is won.
 
-use std::{
-    collections::BTreeSet,
-    hash::Hash,
-};
+use std::{collections::BTreeSet, hash::Hash};
 
 use serde::{Deserialize, Serialize};
 

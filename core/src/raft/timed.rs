@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Change, Command, Heard, Message, NodeId, OrderId, Output, ProposeChangeError, ProposeError, Raft, Role, TransferError,
-    lease::Lease,
+    Change, Command, Heard, Message, NodeId, OrderId, Output, ProposeChangeError, ProposeError, Raft, Role,
+    TransferError, lease::Lease,
 };
 
 /// How long things take; the same at all nodes of a cluster.
@@ -172,7 +172,7 @@ impl<N: NodeId, D: Command, R: Draw> Timed<N, D, R> {
 
     /// When [`timeout`](Self::timeout) has something to do. Queued outputs are apart from that.
     pub fn deadline(&self) -> Option<Instant> {
-        let campaign_at = self.campaign_at.filter(|_| self.raft.config().voters.contains(&self.raft.id()));
+        let campaign_at = self.campaign_at.filter(|_| self.raft.may_campaign());
         [campaign_at, self.deaf_until, self.beat_at, self.check_at, self.abort_at].into_iter().flatten().min()
     }
 

@@ -104,12 +104,11 @@ impl Checks {
                 ensure(same == entry, || format!("{same:?} and {entry:?} are both committed"))?;
                 continue;
             }
-            let first = entries.first().map_or(0, |entry| entry.index);
-            let config = self.configs.range(..first).next_back().map(|(_, config)| config.clone()).unwrap_or_default();
-            if let Some(last) = entries.last() {
-                let is_safe = config.voters.has_quorum(|node| disks.get(node).is_some_and(|disk| has(disk, last)));
-                ensure(is_safe, || format!("{last:?} is committed and not on the disks of a quorum of {config:?}"))?;
-            }
+            // the configuration in force when it was counted: that of its place, or a newer one that is not committed yet
+            let has_entry = |node: &u8| disks.get(node).is_some_and(|disk| has(disk, entry));
+            let configs = [node.log.config_at(entry.index), node.config()];
+            let is_safe = configs.iter().any(|config| config.voters.has_quorum(has_entry));
+            ensure(is_safe, || format!("{entry:?} is committed and not on the disks of a quorum of {configs:?}"))?;
             self.committed.insert(entry.index, (node.term(), entry.clone()));
             if let Some(config) = entry.config() {
                 let before = self.configs.values().next_back().cloned().unwrap_or_default();

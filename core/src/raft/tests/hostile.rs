@@ -1,0 +1,253 @@
+//! Messages that no node would send, in any state: no panic, and what is committed stays.
+
+use proptest::{collection, prelude::*};
+
+use super::{random, world::World, *};
+
+/// Small numbers, which meet what is there, and the greatest ones.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![6 => 0u64..12, 1 => 12u64..2_000, 1 => u64::MAX - 2..=u64::MAX]
+}
+
+fn config() -> impl Strategy<Value = Configuration<u8>> {
+    let set = || collection::btree_set(0u8..7, 0..4);
+    let joins = collection::btree_map(0u8..7, number(), 0..6);
+    let wild = (set(), set(), set(), set(), joins).prop_map(|(incoming, outgoing, learners, learners_next, joins)| {
+        Configuration { voters: Voters { incoming, outgoing }, learners, learners_next, joins }
+    });
+    let sound =
+        (set(), set(), number()).prop_map(|(voters, learners, join)| Configuration::new(voters, learners, join));
+    prop_oneof![1 => wild, 2 => sound]
+}
+
+fn payload() -> impl Strategy<Value = Payload<u8, u64>> {
+    prop_oneof![Just(Payload::Noop), number().prop_map(Payload::Command), config().prop_map(Payload::Config),]
+}
+
+fn append() -> impl Strategy<Value = Body<u8, u64>> {
+    let entry = (number(), number(), payload(), any::<bool>());
+    (number(), number(), collection::vec(entry, 0..4), number()).prop_map(|(prev_index, prev_term, wild, commit)| {
+        let (mut last_term, mut entries) = (prev_term, Vec::new());
+        for (offset, (term, index, payload, fits)) in (1u64..).zip(wild) {
+            // most of them fit, or none would be looked at
+            let next = prev_index.wrapping_add(offset);
+            last_term = if fits { last_term.saturating_add(term % 2) } else { term };
+            entries.push(Entry { term: last_term, index: if fits { next } else { index }, payload });
+        }
+        Body::Append { prev_index, prev_term, entries, commit }
+    })
+}
+
+fn body() -> impl Strategy<Value = Body<u8, u64>> {
+    prop_oneof![
+        (number(), number()).prop_map(|(last_index, last_term)| Body::PreVote { last_index, last_term }),
+        any::<bool>().prop_map(|granted| Body::PreVoteReply { granted }),
+        (number(), number(), any::<bool>()).prop_map(|(last_index, last_term, transfer)| Body::Vote {
+            last_index,
+            last_term,
+            transfer
+        }),
+        any::<bool>().prop_map(|granted| Body::VoteReply { granted }),
+        append(),
+        append(),
+        append(),
+        number().prop_map(|index| Body::Appended { index }),
+        (number(), number(), number()).prop_map(|(prev_index, hint_index, hint_term)| Body::Rejected {
+            prev_index,
+            hint_index,
+            hint_term
+        }),
+        (number(), number()).prop_map(|(commit, round)| Body::Heartbeat { commit, round }),
+        number().prop_map(|round| Body::HeartbeatReply { round }),
+        (number(), number(), config()).prop_map(|(index, term, config)| Body::Snapshot(Snapshot {
+            index,
+            term,
+            config
+        })),
+        Just(Body::TimeoutNow),
+    ]
+}
+
+fn message() -> impl Strategy<Value = (u8, Msg)> {
+    (0u8..8, number(), number(), body()).prop_map(|(from, term, join, body)| (from, Message { term, join, body }))
+}
+
+/// What a caller may do in between.
+fn poke(node: &mut Node, what: u8) {
+    match what % 8 {
+        0 => node.leader_silent(),
+        1 => node.campaign(),
+        2 => drop(node.beat()),
+        3 => node.check_quorum(),
+        4 => drop(node.propose(1)),
+        5 => drop(node.propose_change(&Change::Joint(vec![Op::Voter(what % 7)]))),
+        6 => drop(node.transfer(what % 7)),
+        _ => node.abort_transfer(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_message_panics_or_undoes_a_commit(
+        acts in random::acts(60),
+        hostile in collection::vec((message(), any::<u8>(), any::<bool>()), 1..60),
+    ) {
+        let mut world = random::run(3, None, acts);
+        while world.write(1) {}
+        let mut node = world.nodes.remove(&1).unwrap();
+        let mut disk = world.disks.remove(&1).unwrap();
+        for ((from, message), what, saves) in hostile {
+            let (before, committed): (u64, Vec<_>) =
+                (node.commit(), node.entries().filter(|entry| entry.index <= node.commit()).cloned().collect());
+            let term = node.term();
+            node.step(from, message);
+            poke(&mut node, what);
+            prop_assert!(node.commit() >= before && node.term() >= term);
+            prop_assert!(node.commit() <= node.last_index());
+            for entry in &committed {
+                prop_assert!(entry.index <= node.snapshot().index || node.entries().any(|own| own == entry));
+            }
+            while let Some(output) = node.poll() {
+                if let Output::Persist(order) = output {
+                    disk.write(&order);
+                    if saves {
+                        node.persisted(order.id);
+                    }
+                }
+            }
+        }
+        // whatever it was told, it can start again from what it wrote
+        let again = Node::new(1, disk, random::limits());
+        prop_assert!(again.is_ok());
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_in_memory(acts in random::acts(200)) {
+        let mut world = random::run(3, None, acts);
+        for id in 1..=5 {
+            while world.write(id) {}
+            let (node, disk) = (world.node(id), &world.disks[&id]);
+            prop_assert_eq!((node.term(), node.vote()), (disk.hard_state.term, disk.hard_state.vote));
+            prop_assert_eq!(node.snapshot(), &disk.snapshot);
+            prop_assert!(node.entries().eq(disk.entries.iter()));
+        }
+    }
+
+    #[test]
+    fn messages_survive_the_wire(message in message()) {
+        let bytes = postcard::to_allocvec(&message.1).unwrap();
+        prop_assert_eq!(postcard::from_bytes::<Msg>(&bytes).unwrap(), message.1);
+    }
+}
+
+fn follower() -> Node {
+    let mut world = World::of(3);
+    world.elect(1);
+    world.propose(1, 7);
+    world.nodes.remove(&2).unwrap()
+}
+
+fn tell(node: &mut Node, term: u64, body: Body<u8, u64>) -> Vec<Body<u8, u64>> {
+    node.step(1, Message { term, join: 1, body });
+    let mut said = Vec::new();
+    while let Some(output) = node.poll() {
+        match output {
+            Output::Persist(order) => node.persisted(order.id),
+            Output::Send { message, .. } => said.push(message.body),
+            _ => (),
+        }
+    }
+    said
+}
+
+#[test]
+fn a_commit_index_beyond_the_log_commits_nothing() {
+    let mut node = follower();
+    let commit = node.commit();
+    tell(&mut node, 1, Body::Heartbeat { commit: 1_000_000, round: 9 });
+    assert_eq!(node.commit(), commit);
+    tell(&mut node, 1, Body::Append { prev_index: 3, prev_term: 1, entries: vec![], commit: u64::MAX });
+    assert_eq!(node.commit(), 3, "what agrees with the leader's log may be committed");
+}
+
+#[test]
+fn entries_with_a_gap_are_ignored() {
+    let mut node = follower();
+    let entry = |index, term| Entry { term, index, payload: Payload::Noop };
+    for entries in [vec![entry(5, 1)], vec![entry(4, 1), entry(6, 1)], vec![entry(4, 0)], vec![entry(4, 2)]] {
+        let append = Body::Append { prev_index: 3, prev_term: 1, entries, commit: 0 };
+        assert_eq!((tell(&mut node, 1, append), node.last_index()), (vec![], 3));
+    }
+}
+
+#[test]
+fn a_committed_entry_is_not_replaced() {
+    let mut node = follower();
+    tell(&mut node, 1, Body::Heartbeat { commit: 3, round: 1 });
+    let entries = vec![Entry { term: 2, index: 3, payload: Payload::Noop }];
+    tell(&mut node, 2, Body::Append { prev_index: 2, prev_term: 1, entries, commit: 3 });
+    assert_eq!(node.entries().last().map(|entry| entry.term), Some(1));
+}
+
+#[test]
+fn an_old_snapshot_changes_nothing() {
+    let mut node = follower();
+    let before: Vec<_> = node.entries().cloned().collect();
+    let config = Configuration::new([9], [], 1);
+    let said = tell(&mut node, 1, Body::Snapshot(Snapshot { index: 1, term: 1, config }));
+    assert_eq!(said, [Body::Appended { index: node.commit() }]);
+    assert!(node.entries().eq(&before));
+}
+
+#[test]
+fn at_the_end_of_terms_nobody_campaigns() {
+    let mut node = follower();
+    tell(&mut node, u64::MAX, Body::Heartbeat { commit: 0, round: 1 });
+    assert_eq!(node.term(), u64::MAX);
+    node.leader_silent();
+    node.campaign();
+    assert_eq!(node.role().role, Role::Follower);
+}
+
+#[test]
+fn a_log_at_the_end_of_indexes_takes_no_more() {
+    let config = Configuration::new([1], [], 1);
+    let disk = Stored {
+        hard_state: HardState { term: 1, vote: None, commit: u64::MAX },
+        snapshot: Snapshot { index: u64::MAX, term: 1, config },
+        entries: vec![],
+    };
+    let mut world = World::of(1);
+    world.disks.insert(1, disk);
+    world.restart(1);
+    world.elect(1);
+    assert!(world.node(1).is_leader());
+    assert_eq!(world.on(1, |node| node.propose(1)), Err(ProposeError::Busy));
+}
+
+#[test]
+fn a_stored_state_that_was_never_written_is_refused() {
+    let entry = |index, term| Entry { term, index, payload: Payload::Noop };
+    let start = |commit, entries| {
+        let stored = Stored { hard_state: HardState { term: 3, vote: None, commit }, entries, ..Stored::founding([1]) };
+        Node::new(1, stored, Limits::default()).err()
+    };
+    assert_eq!(start(2, vec![entry(2, 1), entry(3, 3)]), None);
+    assert_eq!(start(1, vec![entry(3, 1)]), Some(StateError::BadLog));
+    assert_eq!(start(1, vec![entry(2, 4)]), Some(StateError::BadLog));
+    assert_eq!(start(3, vec![entry(2, 1)]), Some(StateError::BadCommit(3)));
+    assert_eq!(start(0, vec![]), Some(StateError::BadCommit(0)));
+}
+
+#[test]
+fn a_slow_disk_holds_back_a_bounded_number_of_answers() {
+    let mut world = World::new(3, 3, random::limits(), None);
+    world.is_fast = false;
+    for term in 1..100 {
+        world.on(2, |node| node.step(1, Message { term, join: 1, body: Body::Heartbeat { commit: 0, round: 1 } }));
+    }
+    while world.write(2) {}
+    assert_eq!(world.wire.len(), random::limits().max_held);
+}

@@ -96,8 +96,12 @@ pub(super) fn perform(world: &mut World, act: Act, command: u64) {
         Act::Beat(id) => _ = world.on(leader_or(world, id), Node::beat),
         Act::CheckQuorum(id) => world.on(id, Node::check_quorum),
         Act::Propose(id) => _ = world.on(leader_or(world, id), |node| node.propose(command)),
-        Act::Change(id, true, ops) => _ = world.on(leader_or(world, id), |node| node.propose_change(&Change::Joint(ops))),
-        Act::Change(id, false, ops) => _ = world.on(leader_or(world, id), |node| node.propose_change(&Change::Simple(ops))),
+        Act::Change(id, true, ops) => {
+            _ = world.on(leader_or(world, id), |node| node.propose_change(&Change::Joint(ops)))
+        }
+        Act::Change(id, false, ops) => {
+            _ = world.on(leader_or(world, id), |node| node.propose_change(&Change::Simple(ops)))
+        }
         Act::Transfer(id, to) => _ = world.on(leader_or(world, id), |node| node.transfer(to)),
         Act::Abort(id) => world.on(id, Node::abort_transfer),
         Act::Cut(id) => world.isolate(id),
@@ -161,7 +165,7 @@ pub(super) fn run(voters: u8, flaw: Option<Flaw>, acts: Vec<Act>) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Safety at every step, and once all works again, progress.
     #[test]

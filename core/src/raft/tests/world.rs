@@ -97,6 +97,13 @@ impl World {
         panic!("messages without an end: {:?}", self.wire.first());
     }
 
+    /// Delivers in order until `done`.
+    pub(super) fn settle_until(&mut self, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            self.deliver(0);
+        }
+    }
+
     /// Nobody was heard for long, and the timeout of `id` ends first.
     pub(super) fn elect(&mut self, id: u8) {
         let ids: Vec<u8> = self.nodes.keys().copied().collect();
@@ -120,6 +127,26 @@ impl World {
     pub(super) fn change(&mut self, id: u8, change: Change<u8>) {
         self.on(id, |node| node.propose_change(&change)).unwrap();
         self.settle();
+    }
+
+    /// Cuts all ways but those among `ids`.
+    pub(super) fn connect_only(&mut self, ids: &[u8]) {
+        let all: Vec<u8> = self.nodes.keys().copied().collect();
+        let ways = all.iter().flat_map(|from| all.iter().map(|to| (*from, *to)));
+        self.cut = ways.filter(|(from, to)| !ids.contains(from) || !ids.contains(to)).collect();
+    }
+
+    /// An old leader notices that nobody answers.
+    pub(super) fn give_up(&mut self, id: u8) {
+        self.on(id, Node::check_quorum);
+        self.on(id, Node::check_quorum);
+    }
+
+    /// The node loses its disk and starts as one that nobody knows.
+    pub(super) fn wipe(&mut self, id: u8) {
+        self.disks.insert(id, Stored::default());
+        self.restart(id);
+        self.on(id, Node::leader_silent);
     }
 
     /// Cuts `id` off, both ways.
@@ -211,7 +238,9 @@ fn say(message: &Msg) -> String {
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat commit {commit} round {round}"),
         Body::HeartbeatReply { round } => format!("HeartbeatReply round {round}"),
-        Body::Snapshot(snapshot) => format!("Snapshot {}@{} {}", snapshot.index, snapshot.term, members(&snapshot.config)),
+        Body::Snapshot(snapshot) => {
+            format!("Snapshot {}@{} {}", snapshot.index, snapshot.term, members(&snapshot.config))
+        }
         Body::TimeoutNow => "TimeoutNow".into(),
     };
     format!("term {term}{join}: {body}")
@@ -234,7 +263,7 @@ fn entries(entries: &[Entry<u8, u64>]) -> String {
 }
 
 /// etcd's way: (incoming)&&(outgoing) learners(..) learners_next(..).
-fn members(config: &Configuration<u8>) -> String {
+pub(super) fn members(config: &Configuration<u8>) -> String {
     let set = |set: &BTreeSet<u8>| set.iter().map(u8::to_string).collect::<Vec<_>>().join(" ");
     let optional = |name: &str, nodes: &BTreeSet<u8>| match nodes.is_empty() {
         true => String::new(),
