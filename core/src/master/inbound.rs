@@ -170,7 +170,7 @@ impl Council {
 
     /// The roster may say that this membership ended for good.
     pub(super) fn leave_if_ended(&mut self, now: Instant) {
-        if self.roster.is_gone(&self.membership()) && !self.raft.raft().config().contains(&self.id) {
+        if self.roster.is_gone(&self.membership()) && !self.raft.raft().committed_config().contains(&self.id) {
             self.end(now);
         }
     }

@@ -69,7 +69,7 @@ impl Council {
                 let is_member =
                     self.roster.member(&membership.id).is_some_and(|member| member.membership == membership);
                 let is_over = self.roster.is_gone(&membership) || (!is_member && matches!(wish, Wish::Leave(_)));
-                if is_over && !self.raft.raft().config().contains(&membership.id) {
+                if is_over && !self.raft.raft().committed_config().contains(&membership.id) {
                     // it may not have heard of it: once it is out of the configuration nobody tells it any more
                     self.send(membership.id, Body::Ended(membership));
                     return;

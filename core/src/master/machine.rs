@@ -333,7 +333,7 @@ impl Council {
 
     /// The committed members, from the oldest on.
     pub fn members(&self) -> Vec<MemberInfo> {
-        let config = self.raft.raft().config();
+        let config = self.raft.raft().committed_config();
         let is_voter = |id: &Id| config.voters.contains(id) && !self.roster.is_leaving(id);
         self.roster.ids().map(|id| MemberInfo { id, is_voter: is_voter(&id) }).collect()
     }

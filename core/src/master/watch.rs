@@ -92,7 +92,7 @@ impl Council {
 
     /// Of two members, the one without a vote.
     fn is_heir(&self) -> bool {
-        let config = self.raft.raft().config();
+        let config = self.raft.raft().committed_config();
         let members: BTreeSet<Id> = self.roster.ids().collect();
         self.standing != Standing::Out
             && members.len() == 2

@@ -124,7 +124,7 @@ impl World {
         self.hosts.keys().all(|node| {
             self.council(*node).is_some_and(|council| {
                 let members = council.members();
-                let is_joint = council.raft().config().voters.is_joint();
+                let is_joint = council.raft().committed_config().voters.is_joint();
                 !is_joint
                     && members.len() == usize::from(count)
                     && members.iter().filter(|member| member.is_voter).count() == voters
@@ -414,7 +414,7 @@ impl World {
     }
 
     pub(super) fn voters(&self, node: u8) -> Vec<u8> {
-        let voters = self.council(node).map(|council| council.raft().config().voters.clone()).unwrap_or_default();
+        let voters = self.council(node).map(|council| council.raft().committed_config().voters.clone()).unwrap_or_default();
         (1..=20).filter(|node| voters.contains(&server(*node))).collect()
     }
 
