@@ -114,3 +114,223 @@ fn checked(config: &Configuration<Id>, change: Change<Id>, sight: &Sight, limits
         _ => Step::Wait,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::{collection, prelude::*};
+
+    use super::*;
+    use crate::master::tests::{membership, server, steps_are_safe};
+
+    fn ids(nodes: &[u8]) -> BTreeSet<Id> {
+        nodes.iter().map(|node| server(*node)).collect()
+    }
+
+    /// Members in this order.
+    fn roster(nodes: &[u8]) -> Roster {
+        let mut roster = Roster::default();
+        for node in nodes {
+            roster.admit(membership(*node), None, Duration::ZERO);
+        }
+        roster
+    }
+
+    fn config(voters: &[u8], learners: &[u8]) -> Configuration<Id> {
+        Configuration::new(ids(voters), ids(learners), 1)
+    }
+
+    fn all(nodes: &[u8]) -> Sight {
+        Sight { live: ids(nodes), stable: ids(nodes) }
+    }
+
+    fn step(leader: u8, from: &Configuration<Id>, roster: &Roster, sight: &Sight) -> Step {
+        next_step(server(leader), from, roster, sight, &Limits::default())
+    }
+
+    fn simple(ops: &[Op<Id>]) -> Step {
+        Step::Change(Change::Simple(ops.to_vec()))
+    }
+
+    /// Does the steps until there is none, and tells all configurations on the way.
+    fn walk(mut leader: Id, from: Configuration<Id>, roster: &Roster, sight: &Sight) -> (Id, Vec<Configuration<Id>>) {
+        let mut way = vec![from];
+        for index in 2..50 {
+            let last = way.last().unwrap().clone();
+            match next_step(leader, &last, roster, sight, &Limits::default()) {
+                Step::Wait => break,
+                Step::HandOver(to) => {
+                    assert!(last.voters.contains(&to) && sight.live.contains(&to));
+                    leader = to;
+                }
+                Step::Change(Change::Simple(ops)) => way.push(last.simple(&ops, index, &Limits::default()).unwrap()),
+                Step::Change(Change::Joint(ops)) => {
+                    let joint = last.enter_joint(&ops, index, &Limits::default()).unwrap();
+                    way.push(joint.clone());
+                    way.push(joint.leave_joint().unwrap());
+                }
+            }
+        }
+        (leader, way)
+    }
+
+    #[test]
+    fn a_newcomer_learns_first_whoever_it_is() {
+        for nodes in [&[1, 2][..], &[2, 1], &[1, 2, 3]] {
+            let step = step(1, &config(&[1], &[]), &roster(nodes), &all(&[1, 2, 3]));
+            let newcomers = ids(nodes).into_iter().filter(|id| *id != server(1));
+            assert_eq!(step, simple(&newcomers.map(Op::Learner).collect::<Vec<_>>()));
+        }
+    }
+
+    #[test]
+    fn one_to_three_goes_at_once_and_only_with_two_stable_others() {
+        let (from, roster) = (config(&[1], &[2, 3]), roster(&[1, 2, 3]));
+        assert_eq!(step(1, &from, &roster, &all(&[1, 3])), Step::Wait);
+        let Step::Change(Change::Joint(ops)) = step(1, &from, &roster, &all(&[1, 2, 3])) else { panic!("not joint") };
+        assert_eq!(ops.len(), 2);
+    }
+
+    #[test]
+    fn three_to_two_ends_with_the_older_alone_whoever_leaves() {
+        for leaver in [1, 2, 3] {
+            let mut roster = roster(&[1, 2, 3]);
+            roster.end(&server(leaver), true);
+            let older = if leaver == 1 { 2 } else { 1 };
+            for leader in [1, 2, 3] {
+                let (last, way) = walk(server(leader), config(&[1, 2, 3], &[]), &roster, &all(&[1, 2, 3]));
+                let end = way.last().unwrap();
+                assert_eq!((last, &end.voters.incoming), (server(older), &ids(&[older])));
+                assert_eq!(end.members(), roster.ids().collect());
+                steps_are_safe(way.iter()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn an_exchange_at_two_goes_through_both() {
+        let from = config(&[1], &[2]);
+        let mut leaves = roster(&[1, 2]);
+        leaves.end(&server(1), true);
+        for roster in [roster(&[2, 1]), leaves] {
+            let (leader, way) = walk(server(1), from.clone(), &roster, &all(&[1, 2]));
+            let voters: Vec<_> = way.iter().map(|config| config.voters.incoming.clone()).collect();
+            assert_eq!((leader, voters), (server(2), vec![ids(&[1]), ids(&[1, 2]), ids(&[2])]));
+        }
+    }
+
+    #[test]
+    fn no_step_leads_to_where_nobody_could_decide() {
+        // 1 is dead: among 1 and 2 it would have to agree to everything
+        let mut roster = roster(&[1, 2, 3]);
+        roster.end(&server(3), true);
+        assert_eq!(step(2, &config(&[1, 2, 3], &[]), &roster, &all(&[2, 3])), Step::Wait);
+        // the only voter leaves, and the other one is dead
+        roster.end(&server(1), true);
+        roster.clear(|id| *id == server(1));
+        assert_eq!(step(1, &config(&[1], &[2]), &roster, &all(&[1])), Step::Wait);
+    }
+
+    #[test]
+    fn who_lost_its_disk_loses_its_place_before_it_gets_another_one() {
+        let mut roster = roster(&[1, 2, 3]);
+        let again = super::super::Membership { id: server(3), join: crate::id::Incarnation { counter: 7, random: [0; 16] } };
+        roster.admit(again, None, Duration::ZERO);
+        let sight = all(&[1, 2]);
+        assert_eq!(step(1, &config(&[1, 2, 3], &[]), &roster, &sight), simple(&[Op::Remove(server(3))]));
+        assert_eq!(step(1, &config(&[1, 2], &[]), &roster, &sight), Step::Wait, "until the roster says that it is cleared");
+        roster.clear(|_| false);
+        assert_eq!(step(1, &config(&[1, 2], &[]), &roster, &sight), simple(&[Op::Learner(server(3))]));
+        assert_eq!(step(1, &config(&[1, 2], &[3]), &roster, &all(&[1, 2, 3])), simple(&[Op::Voter(server(3))]));
+    }
+
+    #[test]
+    fn a_joint_configuration_is_left_by_raft_itself() {
+        let joint = config(&[1], &[]).enter_joint(&[Op::Voter(server(2)), Op::Remove(server(1))], 2, &Limits::default());
+        assert_eq!(step(1, &joint.unwrap(), &roster(&[1]), &all(&[1, 2])), Step::Wait);
+    }
+
+    #[test]
+    fn the_check_of_steps_notices_a_direct_one() {
+        for (from, to) in [(&[1][..], &[1, 2, 3][..]), (&[1, 2, 3], &[1]), (&[1], &[2])] {
+            assert!(steps_are_safe([config(from, &[]), config(to, &[])].iter()).is_err(), "{from:?} {to:?}");
+        }
+    }
+
+    /// Voters, learners, the order of the members, who of them ended; the leader is among the voters.
+    fn situation() -> impl Strategy<Value = (Configuration<Id>, Roster, Vec<u8>)> {
+        let order = Just((1..=9).collect::<Vec<u8>>()).prop_shuffle();
+        let nodes = || collection::btree_set(1u8..=9, 0..9);
+        (collection::btree_set(1u8..=9, 1..=7), nodes(), order, nodes(), nodes(), nodes()).prop_map(
+            |(voters, learners, order, out, ended, stable)| {
+                let voters: Vec<u8> = voters.into_iter().collect();
+                let learners: Vec<u8> = learners.into_iter().filter(|node| !voters.contains(node)).collect();
+                let members: Vec<u8> = order.into_iter().filter(|node| !out.contains(node)).collect();
+                let mut roster = roster(&members);
+                for node in ended {
+                    if roster.members.len() > 1 {
+                        roster.end(&server(node), false);
+                    }
+                }
+                (config(&voters, &learners), roster, stable.into_iter().collect())
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// From any configuration, with all alive, the steps reach the one that the rule asks for, each safe.
+        #[test]
+        fn all_ways_lead_to_the_rule((from, mut roster, _) in situation(), leader in any::<prop::sample::Index>()) {
+            let sight = all(&[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+            let voters: Vec<Id> = from.voters.iter().collect();
+            let (leader, mut way) = walk(voters[leader.index(voters.len())], from, &roster, &sight);
+            // those whose place is cleared may come back now
+            let cleared = way.last().unwrap().clone();
+            roster.clear(|id| cleared.contains(id));
+            way.extend(walk(leader, cleared, &roster, &sight).1.into_iter().skip(1));
+            prop_assert_eq!(steps_are_safe(way.iter()), Ok(()));
+            for pair in way.windows(2) {
+                prop_assert!(quorums_meet(&pair[0], &pair[1]), "{:?} {:?}", pair[0], pair[1]);
+            }
+            let end = way.last().unwrap();
+            let members: BTreeSet<Id> = roster.ids().collect();
+            if !members.is_empty() {
+                let count = if members.len() < 3 { 1 } else { members.len().min(7) };
+                prop_assert_eq!(end.members(), members);
+                prop_assert_eq!(end.voters.incoming.len(), count);
+                if count == 1 {
+                    prop_assert_eq!(end.voters.iter().next(), roster.ids().next(), "the oldest one");
+                }
+            }
+        }
+
+        /// Whoever is alive, whoever is stable: each step is safe, brings in nobody who is not stable, and those who must
+        /// decide after it can. The steps end.
+        #[test]
+        fn no_step_is_unsafe((from, roster, stable) in situation()) {
+            let voters: Vec<Id> = from.voters.iter().collect();
+            let sight = Sight { live: ids(&stable), stable: ids(&stable) };
+            let (leader, way) = walk(voters[0], from, &roster, &sight);
+            prop_assert_eq!(steps_are_safe(way.iter()), Ok(()));
+            for pair in way.windows(2) {
+                prop_assert!(quorums_meet(&pair[0], &pair[1]));
+                prop_assert!(pair[1].voters.has_quorum(|id| sight.live.contains(id)));
+                let newcomers = pair[1].voters.incoming.difference(&pair[0].voters.incoming);
+                prop_assert!(newcomers.into_iter().all(|id| sight.stable.contains(id)));
+            }
+            prop_assert_eq!(next_step(leader, way.last().unwrap(), &roster, &sight, &Limits::default()), Step::Wait);
+        }
+    }
+
+    /// Whether each quorum of the one shares a voter with each quorum of the other, by trying all.
+    fn quorums_meet(a: &Configuration<Id>, b: &Configuration<Id>) -> bool {
+        let voters: Vec<Id> = a.voters.iter().chain(b.voters.iter()).collect::<BTreeSet<_>>().into_iter().collect();
+        (0..1u32 << voters.len()).all(|side| {
+            let is_here = |id: &Id| voters.iter().position(|voter| voter == id).is_some_and(|place| side >> place & 1 == 1);
+            !(a.voters.has_quorum(is_here) && b.voters.has_quorum(|id| !is_here(id)))
+        })
+    }
+}

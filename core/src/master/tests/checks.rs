@@ -127,13 +127,18 @@ impl Checks {
         ensure(first == to, || format!("{from} votes for {first} and {to} in term {}", message.term))
     }
 
+    /// How many different Masters there were.
+    pub(super) fn masters(&self) -> usize {
+        self.elected.len()
+    }
+
     pub(super) fn configs(&self) -> impl Iterator<Item = &Configuration<Id>> {
         self.configs.values().flat_map(BTreeMap::values)
     }
 }
 
 /// Each configuration follows the one before in a safe step.
-pub(super) fn steps_are_safe<'a>(configs: impl Iterator<Item = &'a Configuration<Id>>) -> Check {
+pub(in crate::master) fn steps_are_safe<'a>(configs: impl Iterator<Item = &'a Configuration<Id>>) -> Check {
     let mut before: Option<&Configuration<Id>> = None;
     for config in configs {
         if let Some(before) = before {

@@ -1,11 +1,16 @@
 //! The machine against a small world: links, disks, clocks that drift, and what must hold whatever happens.
 
 mod checks;
+mod hostile;
+mod planted;
+mod random;
 mod scenarios;
 mod world;
 
 use super::*;
 use crate::id::{Id, Incarnation, PublicKey, Role};
+
+pub(super) use checks::steps_are_safe;
 
 /// What is done wrong on purpose, to show that a check notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +21,12 @@ pub(super) enum Flaw {
     StaleLease,
     /// The last one of two does not care what peers report.
     IgnoreVeto,
+    /// A Provisional Master takes itself for a real one.
+    ProvisionalGuard,
+    /// Ages are compared anew each time that a roster is written.
+    AgeAnew,
+    /// A view shows whoever spoke last.
+    LastWordCounts,
 }
 
 /// The Id of a test server.

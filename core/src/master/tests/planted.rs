@@ -1,0 +1,126 @@
+//! Each check fires when the fault that it is for is planted.
+
+use std::time::Duration;
+
+use super::{random::{Reached, run}, world::{MS, Nature, World}, *};
+
+/// Runs seeds until a check fires, and expects that it is the right one.
+fn is_found(flaw: Flaw, by: &str) {
+    for seed in 0..400 {
+        if let Some(broken) = run(seed, Some(flaw), &mut Reached::default()).broken {
+            assert!(broken.contains(by), "{broken}");
+            return;
+        }
+    }
+    panic!("{flaw:?} is not found");
+}
+
+fn planted(flaw: Flaw, nodes: u8) -> World {
+    let mut world = World::new(1);
+    world.flaw = Some(flaw);
+    world.grow(nodes);
+    world
+}
+
+fn assert_broken(world: &World, by: &str) {
+    let broken = world.broken.clone().unwrap_or_default();
+    assert!(broken.contains(by), "{broken:?}");
+}
+
+#[test]
+fn a_guard_that_outlives_timeout_now() {
+    let mut world = planted(Flaw::StaleLease, 3);
+    let master = world.master().unwrap();
+    let next = if master == 1 { 2 } else { 1 };
+    world.on(master, |council, now| council.transfer_to(now, server(next))).unwrap().unwrap();
+    world.run(1_000);
+    assert_broken(&world, "hold valid guards");
+}
+
+#[test]
+fn a_provisional_master_that_ignores_the_veto() {
+    let mut world = planted(Flaw::IgnoreVeto, 2);
+    world.witness(2, &[1]);
+    world.part(&[1], &[2]);
+    world.run(20_000);
+    assert_broken(&world, "against a veto");
+}
+
+#[test]
+fn a_provisional_master_that_takes_itself_for_a_real_one() {
+    let mut world = planted(Flaw::ProvisionalGuard, 2);
+    world.part(&[1], &[2]);
+    world.run(20_000);
+    assert_broken(&world, "hold valid guards");
+    let mut world = planted(Flaw::ProvisionalGuard, 2);
+    world.crash(1);
+    world.run(20_000);
+    assert_broken(&world, "is no voter");
+}
+
+#[test]
+fn a_lease_that_does_not_count_with_the_drift() {
+    let story = |drift_ppm| {
+        let timing = raft_timing(drift_ppm);
+        (0..40).find_map(|seed| {
+            let nature = Nature { drift_ppm: 50_000, delay: (MS / 10, MS), ..Nature::default() };
+            let mut world = World::with(seed, nature, Settings { timing, ..Settings::default() });
+            world.grow(3);
+            for _ in 0..10 {
+                let master = world.master()?;
+                let others: Vec<u8> = (1..=3).filter(|node| *node != master).collect();
+                world.part(&[master], &others);
+                world.run(3_000);
+                world.heal();
+                world.run(3_000);
+            }
+            world.broken
+        })
+    };
+    assert!(story(0).unwrap().contains("hold valid guards"));
+    assert_eq!(story(100_000), None, "with the drift counted the same stories are sound");
+}
+
+fn raft_timing(drift_ppm: u32) -> crate::raft::Timing {
+    let election_min = Duration::from_millis(1_000);
+    crate::raft::Timing {
+        election_min,
+        election_max: election_min + Duration::from_millis(5),
+        drift_ppm,
+        ..crate::raft::Timing::default()
+    }
+}
+
+#[test]
+fn a_vote_right_after_a_start() {
+    let story = |starts_in_the_past| {
+        let mut world = World::of(3, 1);
+        world.nature.starts_in_the_past = starts_in_the_past;
+        let master = world.master().unwrap();
+        let others: Vec<u8> = (1..=3).filter(|node| *node != master).collect();
+        world.part(&[master], &others);
+        for node in others {
+            world.crash(node);
+            world.restart(node);
+        }
+        world.run(3_000);
+        world.broken
+    };
+    assert!(story(true).unwrap().contains("hold valid guards"));
+    assert_eq!(story(false), None);
+}
+
+#[test]
+fn a_server_that_answers_for_the_disk_it_lost() {
+    is_found(Flaw::AnswerForLostDisk, "");
+}
+
+#[test]
+fn an_age_that_is_decided_twice() {
+    is_found(Flaw::AgeAnew, "the order of");
+}
+
+#[test]
+fn a_view_that_shows_whoever_spoke_last() {
+    is_found(Flaw::LastWordCounts, "after");
+}
