@@ -72,10 +72,15 @@ impl Admission {
         self.wish(Wish::Leave(membership), Duration::ZERO);
     }
 
+    /// What was asked for is in a roster now, or came to nothing.
+    pub(super) fn granted(&mut self) {
+        self.wishes.clear();
+    }
+
     /// `roster` with all that was asked for.
-    pub(super) fn grant(&mut self, mut roster: Roster, max_members: usize) -> Roster {
-        for (_, (wish, band)) in std::mem::take(&mut self.wishes) {
-            match wish {
+    pub(super) fn grant(&self, mut roster: Roster, max_members: usize) -> Roster {
+        for (wish, band) in self.wishes.values() {
+            match *wish {
                 Wish::Leave(membership) => {
                     let is_member = roster.member(&membership.id).is_some_and(|member| member.membership == membership);
                     if is_member && roster.members.len() > 1 {
@@ -85,7 +90,7 @@ impl Admission {
                 Wish::Join { membership, running_ms } => {
                     let is_known = roster.member(&membership.id).is_some();
                     if !roster.is_gone(&membership) && (is_known || roster.members.len() < max_members) {
-                        roster.admit(membership, running_ms.map(Duration::from_millis), band);
+                        roster.admit(membership, running_ms.map(Duration::from_millis), *band);
                     }
                 }
                 Wish::Remove(_) | Wish::HandOver(_) => (),
@@ -99,7 +104,9 @@ impl Admission {
     pub(super) fn long_dead(&self, now: Instant, own: Id, roster: &Roster, after: Option<Duration>) -> Option<Id> {
         let after = after.filter(|_| roster.members.len() > 3)?;
         let silent = |id: &Id| self.seen.get(id).map(|seen| now.saturating_duration_since(seen.at));
-        let members = roster.ids().filter(|id| *id != own && !roster.is_leaving(id));
+        // who asks for something is alive
+        let is_candidate = |id: &Id| *id != own && !roster.is_leaving(id) && !self.wishes.contains_key(id);
+        let members = roster.ids().filter(is_candidate);
         let longest = members.filter_map(|id| Some((silent(&id)?, id))).max()?;
         (longest.0 >= after).then_some(longest.1)
     }

@@ -91,6 +91,10 @@ impl Council {
     }
 
     fn on_body(&mut self, now: Instant, from: Id, theirs: Option<Allegiance>, body: Body) {
+        if matches!(body, Body::Raft { .. } | Body::Saying(_)) {
+            // there is a cluster to join, and its founder has it on disk: it was elected
+            self.expecting = None;
+        }
         match (body, theirs) {
             (Body::Hello, _) => (),
             (Body::Raft { from: join, to, message }, Some(theirs)) => {
@@ -109,10 +113,6 @@ impl Council {
                 }
             }
             (Body::Raft { .. } | Body::Ended(_) | Body::Saying(_), None) | (Body::Expecting { .. }, Some(_)) => (),
-        }
-        if theirs.is_some() {
-            // there is a cluster to join
-            self.expecting = None;
         }
     }
 

@@ -41,17 +41,19 @@ impl Council {
         let granted = match self.flaw {
             Some(super::tests::Flaw::AgeAnew) => {
                 let mut granted = granted;
-                granted.members.sort_by_key(|member| member.membership.id);
+                granted.members.reverse();
                 granted
             }
             _ => granted,
         };
         let is_new = granted != present || next != self.roster;
         let distance = self.raft.raft().last_index().saturating_sub(self.roster_index);
-        if !is_new && distance < self.settings.roster_within() {
-            return false;
+        let is_due = is_new || distance >= self.settings.roster_within();
+        let is_done = !is_due || self.raft.propose(granted).is_ok();
+        if is_done {
+            self.admission.granted();
         }
-        self.raft.propose(granted).is_ok()
+        is_due && is_done
     }
 
     fn change_configuration(&mut self, now: Instant) -> bool {

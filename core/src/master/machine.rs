@@ -193,7 +193,7 @@ pub struct Council {
     #[cfg(test)]
     pub(super) flaw: Option<super::tests::Flaw>,
     #[cfg(test)]
-    pub(super) stale_lease: Option<(u64, Instant)>,
+    pub(super) stale_lease: Option<(super::Token, Instant)>,
 }
 
 impl Council {

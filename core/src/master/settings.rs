@@ -7,7 +7,8 @@ use crate::raft::{Limits, Timing};
 /// The settings of the servers of a cluster; the same at all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// Raft's times.
+    /// Raft's times. Default: heartbeats every 100 ms, elections after 400 to 700 ms, so that a dead Master is replaced
+    /// within a second.
     pub timing: Timing,
     /// A member votes once it has been answering for so long and has the whole log. Default 1 s.
     pub stable_after: Duration,
@@ -27,7 +28,12 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            timing: Timing::default(),
+            timing: Timing {
+                heartbeat: Duration::from_millis(100),
+                election_min: Duration::from_millis(300),
+                election_max: Duration::from_millis(700),
+                ..Timing::default()
+            },
             stable_after: Duration::from_secs(1),
             provisional_after: Some(Duration::from_secs(10)),
             remove_after: Some(Duration::from_secs(24 * 3_600)),

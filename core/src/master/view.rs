@@ -125,6 +125,12 @@ impl Horizon {
         self.current = None;
     }
 
+    /// What a view without an order of tokens would do.
+    #[cfg(test)]
+    pub(super) fn overrule(&mut self, now: Instant, saying: Saying) {
+        self.current = Some((saying, now));
+    }
+
     pub(super) fn forget_silent(&mut self, now: Instant, lease: Duration) {
         self.current.take_if(|(_, heard)| now.saturating_duration_since(*heard) >= lease);
     }

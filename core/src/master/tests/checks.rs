@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{world::World, *};
-use crate::raft::{self, Configuration, Payload};
+use crate::{
+    id::ClusterId,
+    raft::{self, Configuration, Payload},
+};
 
 /// One line of succession.
-type Line = (u64, Id);
+type Line = (ClusterId, u64, Id);
 
 /// What was seen so far.
 #[derive(Default)]
@@ -20,7 +23,7 @@ pub(super) struct Checks {
     configs: BTreeMap<Line, BTreeMap<u64, Configuration<Id>>>,
     rosters: BTreeMap<Line, BTreeMap<u64, Roster>>,
     /// Which of two memberships is the older one.
-    older: BTreeMap<(Line, Membership, Membership), bool>,
+    older: BTreeMap<(Line, Membership, Membership), ()>,
     /// The last Elected one that each server showed.
     shown: BTreeMap<u8, Token>,
     pub(super) guards: u64,
@@ -57,13 +60,13 @@ impl Checks {
             self.guards += 1;
             let other = holders.insert(line, node);
             ensure(other.is_none(), || format!("{node} and {other:?} hold valid guards\n{}", world.picture()))?;
+            let is_voter = council.raft().config().voters.contains(&token.id);
+            ensure(is_voter, || format!("{token:?} is no voter"))?;
             let elected = *self.elected.entry((line, token.term)).or_insert(token.id);
             ensure(elected == token.id, || format!("{elected} and {} are Elected in term {}", token.id, token.term))?;
             let highest = *self.highest.get(&line).unwrap_or(&token);
             ensure(highest <= token, || format!("{token:?} is valid after {highest:?}"))?;
             self.highest.insert(line, token);
-            let is_voter = council.raft().config().voters.contains(&token.id);
-            ensure(is_voter, || format!("{token:?} is no voter"))?;
         }
         Ok(())
     }
@@ -82,10 +85,13 @@ impl Checks {
                 }
                 Payload::Command(roster) if !rosters.contains_key(&entry.index) => {
                     rosters.insert(entry.index, roster.clone());
+                    // who was removed after a long silence and comes back is admitted anew
+                    let is_there = |membership| roster.members.iter().any(|member| member.membership == membership);
+                    self.older.retain(|(of, a, b), ()| *of != line || (is_there(*a) && is_there(*b)));
                     for (place, member) in roster.members.iter().enumerate() {
                         for younger in roster.members.iter().skip(place + 1) {
                             let key = |a: &Member, b: &Member| (line, a.membership, b.membership);
-                            self.older.insert(key(member, younger), true);
+                            self.older.insert(key(member, younger), ());
                             let is_turned = self.older.contains_key(&key(younger, member));
                             ensure(!is_turned, || format!("the order of {member:?} and {younger:?} changed"))?;
                         }
@@ -111,7 +117,8 @@ impl Checks {
             ensure(council.roster().members.len() == 2, || {
                 format!("{node} is Provisional among {:?}", council.roster())
             })?;
-            let is_vetoed = council.roster().ids().any(|id| witnessed.iter().any(|node| server(*node) == id));
+            let mut others = council.roster().ids().filter(|id| *id != token.id);
+            let is_vetoed = others.any(|id| witnessed.iter().any(|node| server(*node) == id));
             ensure(!is_vetoed, || format!("{node} is Provisional against a veto"))?;
         }
         Ok(())
@@ -150,5 +157,5 @@ pub(in crate::master) fn steps_are_safe<'a>(configs: impl Iterator<Item = &'a Co
 }
 
 fn line(allegiance: Option<Allegiance>) -> Option<Line> {
-    allegiance.map(|allegiance| (allegiance.generation.number, allegiance.generation.founder))
+    allegiance.map(|own| (own.cluster, own.generation.number, own.generation.founder))
 }

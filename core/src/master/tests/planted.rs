@@ -6,7 +6,7 @@ use super::{random::{Reached, run}, world::{MS, Nature, World}, *};
 
 /// Runs seeds until a check fires, and expects that it is the right one.
 fn is_found(flaw: Flaw, by: &str) {
-    for seed in 0..400 {
+    for seed in 0..60 {
         if let Some(broken) = run(seed, Some(flaw), &mut Reached::default()).broken {
             assert!(broken.contains(by), "{broken}");
             return;
@@ -67,7 +67,7 @@ fn a_lease_that_does_not_count_with_the_drift() {
             let mut world = World::with(seed, nature, Settings { timing, ..Settings::default() });
             world.grow(3);
             for _ in 0..10 {
-                let master = world.master()?;
+                let Some(master) = world.master() else { break };
                 let others: Vec<u8> = (1..=3).filter(|node| *node != master).collect();
                 world.part(&[master], &others);
                 world.run(3_000);

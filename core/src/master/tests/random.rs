@@ -146,7 +146,12 @@ fn recover(world: &mut World, nodes: u8, reached: &mut Reached) {
                 let own = world.council(*node).and_then(Council::allegiance);
                 (own.map(|own| own.generation.number), world.order(*node).len())
             });
-            if let Some(node) = newest {
+            if world.hosts.keys().all(|node| world.council(*node).is_none_or(|council| council.allegiance().is_none())) {
+                // all disks are lost
+                world.crash(1);
+                world.boot(1, Start::Found(ClusterId([8; 16])));
+                world.run(20_000);
+            } else if let Some(node) = newest {
                 reached.forced += 1;
                 world.on(node, Council::force_new_cluster);
                 world.run(20_000);

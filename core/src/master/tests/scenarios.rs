@@ -361,3 +361,82 @@ fn a_killed_master_is_followed_by_another_one() {
         });
     }
 }
+
+#[test]
+fn a_newcomer_that_reaches_only_a_follower_is_passed_on_to_the_leader() {
+    let mut world = World::of(3, 1);
+    let master = world.master().unwrap();
+    let follower = if master == 1 { 2 } else { 1 };
+    for other in (1..=3).filter(|node| *node != follower) {
+        world.cut(other, 4);
+    }
+    world.boot(4, Start::Join);
+    world.until(5_000, "4 is a member", |world| world.order(master) == [1, 2, 3, 4]);
+    world.until(500, "4 knows the Master by hearsay", |world| world.view(4).master() == Some(server(master)));
+    world.run(5_000);
+    assert_eq!(world.voters(master), [1, 2, 3], "it has no log yet");
+    world.heal();
+    world.until(5_000, "4 votes", |world| (1..=4).all(|node| world.voters(node) == [1, 2, 3, 4]));
+}
+
+/// Partial connectivity: whoever can reach a quorum is Master, all know it, and nobody disturbs it.
+#[test]
+fn a_chain_and_a_hub_elect_and_stay() {
+    let chain = [(1, 2), (2, 3), (3, 4), (4, 5)];
+    let hub = [(1, 3), (2, 3), (4, 3), (5, 3)];
+    for links in [chain, hub] {
+        for seed in 0..5 {
+            let mut world = World::of(5, seed);
+            for a in 1..=5 {
+                for b in a + 1..=5 {
+                    if !links.contains(&(a, b)) && !links.contains(&(b, a)) {
+                        world.cut(a, b);
+                    }
+                }
+            }
+            world.run(15_000);
+            let view = world.view(1);
+            assert_eq!(view.kind(), Some(Kind::Elected), "{}", world.picture());
+            world.run(60_000);
+            assert!((1..=5).all(|node| world.view(node) == view), "{}", world.picture());
+        }
+    }
+}
+
+#[test]
+fn a_flapping_member_disturbs_nobody() {
+    let mut world = World::of(5, 1);
+    let master = world.master().unwrap();
+    let token = world.view(master).token();
+    let flapping = if master == 5 { 4 } else { 5 };
+    let others: Vec<u8> = (1..=5).filter(|node| *node != flapping).collect();
+    for _ in 0..20 {
+        world.part(&[flapping], &others);
+        world.run(1_700);
+        world.heal();
+        world.run(300);
+        assert_eq!(world.view(master).token(), token);
+    }
+    world.assert_sound();
+}
+
+/// With default settings on a LAN the next Master is known to all within a second.
+#[test]
+fn a_dead_master_is_replaced_within_a_second() {
+    let mut times = Vec::new();
+    for seed in 0..400 {
+        let mut world = World::of(if seed % 2 == 0 { 3 } else { 5 }, seed);
+        let master = world.master().unwrap();
+        let dead_at = world.now;
+        world.crash(master);
+        world.until(6_000, "another Master that all know", |world| {
+            let now = world.master().map(server);
+            now.is_some() && world.hosts.keys().filter(|node| **node != master).all(|node| world.view(*node).master() == now)
+        });
+        times.push((world.now - dead_at) / world::MS);
+    }
+    times.sort_unstable();
+    let p99 = times[times.len() * 99 / 100];
+    println!("p50 {} ms, p99 {p99} ms, max {}", times[times.len() / 2], times[times.len() - 1]);
+    assert!(p99 <= 1_000, "{times:?}");
+}

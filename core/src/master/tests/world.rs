@@ -77,6 +77,7 @@ pub(super) struct World {
     pub(super) checks: Checks,
     pub(super) broken: Option<String>,
     pub(super) messages: u64,
+    steps_at_once: u64,
 }
 
 impl World {
@@ -100,6 +101,7 @@ impl World {
             checks: Checks::default(),
             broken: None,
             messages: 0,
+            steps_at_once: 0,
         }
     }
 
@@ -154,7 +156,7 @@ impl World {
         let life = host.life;
         let mut now = self.local(node);
         if self.nature.starts_in_the_past {
-            now -= self.settings.timing.election_max;
+            now -= self.settings.timing.election_min;
         }
         let rng = self.rng.fork("council", u64::from(node) << 32 | life);
         let mut council = Council::new(now, server(node), incarnation, start, self.settings, rng).unwrap();
@@ -162,6 +164,8 @@ impl World {
         self.hosts.get_mut(&node).unwrap().council = Some(council);
         self.relink(node, 20 * MS);
         self.collect(node);
+        let witnessed: Vec<u8> = self.hosts.get(&node).map(|host| host.witnessed.iter().copied().collect()).unwrap_or_default();
+        self.witness(node, &witnessed);
     }
 
     /// Ends `node` at once; its disk has what was written.
@@ -254,6 +258,10 @@ impl World {
         };
         if at > end {
             return false;
+        }
+        self.steps_at_once = if at > self.now { 0 } else { self.steps_at_once + 1 };
+        if self.steps_at_once > 10_000 {
+            self.note(Err("the time stands still: a timer spins".into()));
         }
         self.now = self.now.max(at);
         match (timer, happening) {
