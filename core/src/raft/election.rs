@@ -123,7 +123,8 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     }
 
     fn may_vote_for(&self, candidate: &N) -> bool {
-        self.vote.as_ref() == Some(candidate) || (self.vote.is_none() && self.role().leader.is_none())
+        // who follows a leader has given its vote to it
+        self.vote.is_none_or(|vote| vote == *candidate)
     }
 
     /// A voter may, and one whose removal is not known to be committed: perhaps only its log has the entry that

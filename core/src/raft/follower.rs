@@ -21,44 +21,33 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             Body::Append { prev_index, prev_term, entries, commit } => {
                 self.on_append(prev_index, prev_term, entries, commit)
             }
-            Body::Snapshot(snapshot) => Some(self.on_snapshot(snapshot)),
+            Body::Snapshot(snapshot) => self.on_snapshot(snapshot),
             Body::Heartbeat { commit, round } => {
                 // a leader names no index that it does not know to be in this log
                 if commit <= self.log.last_index() {
                     self.commit_to(commit);
                 }
-                Some(Body::HeartbeatReply { round })
+                Body::HeartbeatReply { round }
             }
-            _ => None,
+            _ => return Heard::Leader,
         };
         self.compact();
-        if let Some(reply) = reply {
-            let reply = self.message(join, reply);
-            self.send_when_saved(from, reply);
-        }
+        let reply = self.message(join, reply);
+        self.send_when_saved(from, reply);
         Heard::Leader
     }
 
-    fn on_append(
-        &mut self,
-        prev_index: u64,
-        prev_term: u64,
-        entries: Vec<Entry<N, D>>,
-        commit: u64,
-    ) -> Option<Body<N, D>> {
+    fn on_append(&mut self, prev_index: u64, prev_term: u64, entries: Vec<Entry<N, D>>, commit: u64) -> Body<N, D> {
+        // what is committed is the same everywhere, and never looked at again
         if prev_index < self.commit {
-            return Some(Body::Appended { index: self.commit });
+            return Body::Appended { index: self.commit };
         }
         if self.log.term(prev_index) != Some(prev_term) {
             let (hint_index, hint_term) = self.log.conflict_by_term(prev_index, prev_term);
-            return Some(Body::Rejected { prev_index, hint_index, hint_term });
+            return Body::Rejected { prev_index, hint_index, hint_term };
         }
         let last = entries.last().map_or(prev_index, |entry| entry.index);
         if let Some(new) = self.log.first_new(&entries) {
-            // what is committed never changes: such a message is no leader's
-            if new <= self.commit {
-                return None;
-            }
             let loses_config = self.log.has_config_after(new.saturating_sub(1));
             let gets_config = entries.iter().any(|entry| entry.config().is_some());
             self.log.truncate(new);
@@ -70,8 +59,9 @@ impl<N: NodeId, D: Command> Raft<N, D> {
                 self.config = self.log.config_at(last).clone();
             }
         }
+        // what follows after these entries may differ from the leader's log
         self.commit_to(commit.min(last));
-        Some(Body::Appended { index: last })
+        Body::Appended { index: last }
     }
 
     fn on_snapshot(&mut self, snapshot: Snapshot<N>) -> Body<N, D> {

@@ -7,7 +7,7 @@ use super::*;
 type Stored = crate::raft::Stored<u8, u64>;
 
 /// What was seen so far, at all nodes and over all restarts.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(super) struct Checks {
     /// Each term's leader.
     leaders: BTreeMap<u64, u8>,

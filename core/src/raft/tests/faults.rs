@@ -273,6 +273,30 @@ fn a_member_that_was_cut_off_raises_no_term_and_disturbs_nobody() {
 }
 
 #[test]
+fn a_member_that_only_does_not_reach_the_leader_disturbs_nobody() {
+    let mut world = World::of(3);
+    world.elect(1);
+    world.cut.extend([(1, 3), (3, 1)]);
+    for _ in 0..5 {
+        world.beat(1);
+        world.on(1, Node::check_quorum);
+        world.on(3, Node::leader_silent);
+        world.on(3, Node::campaign);
+        world.settle();
+    }
+    assert_eq!((world.leader(), world.node(1).term(), world.node(2).term()), (Some(1), 1, 1));
+    // the one in the middle is reached by all: it wins as soon as the others do not hear a leader
+    world.isolate(1);
+    world.give_up(1);
+    world.cut.clear();
+    world.cut.extend([(1, 3), (3, 1)]);
+    world.elect(2);
+    world.beat(2);
+    assert_eq!([1, 2, 3].map(|id| world.node(id).role().leader), [Some(2); 3]);
+    world.assert_sound();
+}
+
+#[test]
 fn a_leader_in_the_minority_steps_down() {
     let mut world = World::of(3);
     world.elect(1);

@@ -192,6 +192,61 @@ fn a_committed_entry_is_not_replaced() {
 }
 
 #[test]
+fn only_what_agrees_with_the_leaders_log_is_committed() {
+    let mut node = follower();
+    let entry = |index, term| Entry { term, index, payload: Payload::Noop };
+    tell(
+        &mut node,
+        1,
+        Body::Append { prev_index: 3, prev_term: 1, entries: vec![entry(4, 1), entry(5, 1)], commit: 3 },
+    );
+    tell(&mut node, 2, Body::Append { prev_index: 3, prev_term: 1, entries: vec![entry(4, 1)], commit: 5 });
+    assert_eq!((node.commit(), node.last_index()), (4, 5), "entry 5 may be another one at the leader");
+}
+
+#[test]
+fn a_configuration_that_is_cut_off_the_log_is_no_longer_in_force() {
+    let mut node = follower();
+    let config = Configuration::new([1, 2, 3, 4], [], 1);
+    let entries = vec![Entry { term: 1, index: 4, payload: Payload::Config(config) }];
+    tell(&mut node, 1, Body::Append { prev_index: 3, prev_term: 1, entries, commit: 3 });
+    assert_eq!(node.config().voters, Voters::new([1, 2, 3, 4]));
+    let entries = vec![Entry { term: 2, index: 4, payload: Payload::Noop }];
+    tell(&mut node, 2, Body::Append { prev_index: 3, prev_term: 1, entries, commit: 3 });
+    assert_eq!(node.config().voters, Voters::new([1, 2, 3]));
+}
+
+#[test]
+fn an_answer_beyond_the_log_or_the_rounds_is_not_believed() {
+    let mut world = World::of(3);
+    world.elect(1);
+    let before: Vec<_> =
+        world.node(1).progress().map(|(_, progress)| (progress.matched, progress.acked_round)).collect();
+    for body in [Body::Appended { index: 99 }, Body::HeartbeatReply { round: 99 }] {
+        world.on(1, |node| node.step(2, Message { term: 1, join: 1, body }));
+    }
+    let after: Vec<_> =
+        world.node(1).progress().map(|(_, progress)| (progress.matched, progress.acked_round)).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn only_the_leader_may_ask_to_campaign() {
+    let mut node = follower();
+    node.step(3, Message { term: 1, join: 1, body: Body::TimeoutNow });
+    assert_eq!(node.term(), 1);
+    tell(&mut node, 1, Body::TimeoutNow);
+    assert_eq!(node.term(), 2);
+}
+
+#[test]
+fn a_second_leader_of_the_term_is_not_listened_to() {
+    let mut node = follower();
+    let heard = node.step(3, Message { term: 1, join: 1, body: Body::Heartbeat { commit: 3, round: 1 } });
+    assert_eq!((heard, node.role().leader), (Heard::Nothing, Some(1)));
+}
+
+#[test]
 fn an_old_snapshot_changes_nothing() {
     let mut node = follower();
     let before: Vec<_> = node.entries().cloned().collect();

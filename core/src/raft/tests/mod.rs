@@ -1,6 +1,7 @@
 //! A small world of nodes, checked after every step.
 
 mod checks;
+mod explore;
 mod faults;
 mod hostile;
 mod planted;

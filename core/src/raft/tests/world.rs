@@ -1,9 +1,13 @@
 //! Nodes, their disks, and what is on the way between them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use super::{checks::Checks, *};
 
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) nodes: BTreeMap<u8, Node>,
     pub(super) disks: BTreeMap<u8, Stored<u8, u64>>,
@@ -57,6 +61,23 @@ impl World {
         self.collect(id);
         while self.is_fast && self.write(id) {}
         result
+    }
+
+    /// Whether an order of a node is not executed yet.
+    pub(super) fn is_writing(&self, id: u8) -> bool {
+        self.orders.get(&id).is_some_and(|orders| !orders.is_empty())
+    }
+
+    /// The same for two worlds from which the same may come; what is on the way has no order.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let hash = |value: &dyn Fn(&mut DefaultHasher)| {
+            let mut hasher = DefaultHasher::new();
+            value(&mut hasher);
+            hasher.finish()
+        };
+        let mut wire: Vec<u64> = self.wire.iter().map(|message| hash(&|hasher| message.hash(hasher))).collect();
+        wire.sort_unstable();
+        hash(&|hasher| (&self.nodes, &self.disks, &self.orders, &wire, &self.checks).hash(hasher))
     }
 
     /// Executes the next order of a node.
