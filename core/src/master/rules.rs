@@ -73,16 +73,15 @@ pub fn next_step(leader: Id, config: &Configuration<Id>, roster: &Roster, sight:
         return checked(config, Change::Simple(learners), sight, limits);
     }
     let present = &config.voters.incoming;
-    let wanted = wanted_voters(config, roster, sight, limits.max_voters);
+    let mut wanted = wanted_voters(config, roster, sight, limits.max_voters);
     if !wanted.contains(&leader) {
         let heirs = roster.by_age(wanted.intersection(present).copied().filter(|id| sight.live.contains(id)));
         if let Some(heir) = heirs.first() {
             return Step::HandOver(*heir);
         }
-        let newcomers = roster.by_age(wanted.difference(present).copied());
-        return newcomers
-            .first()
-            .map_or(Step::Wait, |newcomer| checked(config, Change::Simple(vec![Op::Voter(*newcomer)]), sight, limits));
+        // nobody is there yet to hand over to: the leader stays for one step more
+        let room = limits.max_voters.saturating_sub(1);
+        wanted = roster.by_age(wanted).into_iter().take(room).chain([leader]).collect();
     }
     let coming = wanted.difference(present).map(|id| Op::Voter(*id));
     let is_member = |id: &Id| roster.member(id).is_some() && !roster.is_leaving(id);
@@ -235,11 +234,16 @@ mod tests {
     #[test]
     fn who_lost_its_disk_loses_its_place_before_it_gets_another_one() {
         let mut roster = roster(&[1, 2, 3]);
-        let again = super::super::Membership { id: server(3), join: crate::id::Incarnation { counter: 7, random: [0; 16] } };
+        let again =
+            super::super::Membership { id: server(3), join: crate::id::Incarnation { counter: 7, random: [0; 16] } };
         roster.admit(again, None, Duration::ZERO);
         let sight = all(&[1, 2]);
         assert_eq!(step(1, &config(&[1, 2, 3], &[]), &roster, &sight), simple(&[Op::Remove(server(3))]));
-        assert_eq!(step(1, &config(&[1, 2], &[]), &roster, &sight), Step::Wait, "until the roster says that it is cleared");
+        assert_eq!(
+            step(1, &config(&[1, 2], &[]), &roster, &sight),
+            Step::Wait,
+            "until the roster says that it is cleared"
+        );
         roster.clear(|_| false);
         assert_eq!(step(1, &config(&[1, 2], &[]), &roster, &sight), simple(&[Op::Learner(server(3))]));
         assert_eq!(step(1, &config(&[1, 2], &[3]), &roster, &all(&[1, 2, 3])), simple(&[Op::Voter(server(3))]));
@@ -247,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_joint_configuration_is_left_by_raft_itself() {
-        let joint = config(&[1], &[]).enter_joint(&[Op::Voter(server(2)), Op::Remove(server(1))], 2, &Limits::default());
+        let joint =
+            config(&[1], &[]).enter_joint(&[Op::Voter(server(2)), Op::Remove(server(1))], 2, &Limits::default());
         assert_eq!(step(1, &joint.unwrap(), &roster(&[1]), &all(&[1, 2])), Step::Wait);
     }
 
@@ -329,7 +334,8 @@ mod tests {
     fn quorums_meet(a: &Configuration<Id>, b: &Configuration<Id>) -> bool {
         let voters: Vec<Id> = a.voters.iter().chain(b.voters.iter()).collect::<BTreeSet<_>>().into_iter().collect();
         (0..1u32 << voters.len()).all(|side| {
-            let is_here = |id: &Id| voters.iter().position(|voter| voter == id).is_some_and(|place| side >> place & 1 == 1);
+            let is_here =
+                |id: &Id| voters.iter().position(|voter| voter == id).is_some_and(|place| side >> place & 1 == 1);
             !(a.voters.has_quorum(is_here) && b.voters.has_quorum(|id| !is_here(id)))
         })
     }

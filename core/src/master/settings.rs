@@ -59,6 +59,12 @@ impl Settings {
     }
 
     pub(super) fn limits(&self) -> Limits {
-        Limits { max_log: MAX_LOG, max_voters: self.max_voters, max_learners: self.max_members, ..Limits::default() }
+        // an exchange needs two voters, and the rule three
+        Limits {
+            max_log: MAX_LOG,
+            max_voters: self.max_voters.max(3),
+            max_learners: self.max_members,
+            ..Limits::default()
+        }
     }
 }

@@ -27,8 +27,11 @@ fn any_membership() -> impl Strategy<Value = Membership> {
 fn any_roster() -> impl Strategy<Value = Roster> {
     let member = (any_membership(), number()).prop_map(|(membership, age_ms)| Member { membership, age_ms });
     let others = || collection::vec(any_membership(), 0..4);
-    (collection::vec(member, 0..5), others(), others())
-        .prop_map(|(members, leaving, gone)| Roster { members, leaving, gone })
+    (collection::vec(member, 0..5), others(), others()).prop_map(|(members, leaving, gone)| Roster {
+        members,
+        leaving,
+        gone,
+    })
 }
 
 fn any_config() -> impl Strategy<Value = Configuration<Id>> {
@@ -49,8 +52,11 @@ fn raft_body() -> impl Strategy<Value = raft::Body<Id, Roster>> {
     use raft::Body as Raft;
     prop_oneof![
         (number(), number()).prop_map(|(last_index, last_term)| Raft::PreVote { last_index, last_term }),
-        (number(), number(), any::<bool>())
-            .prop_map(|(last_index, last_term, transfer)| Raft::Vote { last_index, last_term, transfer }),
+        (number(), number(), any::<bool>()).prop_map(|(last_index, last_term, transfer)| Raft::Vote {
+            last_index,
+            last_term,
+            transfer
+        }),
         any::<bool>().prop_map(|granted| Raft::VoteReply { granted }),
         any::<bool>().prop_map(|granted| Raft::PreVoteReply { granted }),
         number().prop_map(|index| Raft::Appended { index }),
@@ -66,8 +72,11 @@ fn raft_body() -> impl Strategy<Value = raft::Body<Id, Roster>> {
             entries: vec![Entry { term, index: index.wrapping_add(1), payload: Payload::Command(roster) }],
             commit,
         }),
-        (number(), number(), any_config())
-            .prop_map(|(index, term, config)| Raft::Snapshot(Snapshot { index, term, config })),
+        (number(), number(), any_config()).prop_map(|(index, term, config)| Raft::Snapshot(Snapshot {
+            index,
+            term,
+            config
+        })),
     ]
 }
 
@@ -101,12 +110,14 @@ fn message() -> impl Strategy<Value = MasterMessage> {
         1 => saying().prop_map(Body::Saying),
         1 => (number(), any::<bool>()).prop_map(|(running_ms, yields)| Body::Expecting { running_ms, yields }),
     ];
-    let allegiance = (0..40u8, prop_oneof![20 => Just(1u64), 1 => number()], id()).prop_map(|(cluster, number, founder)| {
-        let cluster = ClusterId([if cluster == 0 { 1 } else { 9 }; 16]);
-        let founder = if number == 1 { server(1) } else { founder };
-        Allegiance { cluster, generation: Generation { number, founder } }
-    });
-    (proptest::option::weighted(0.9, allegiance), body).prop_map(|(allegiance, body)| MasterMessage { allegiance, body })
+    let allegiance =
+        (0..40u8, prop_oneof![20 => Just(1u64), 1 => number()], id()).prop_map(|(cluster, number, founder)| {
+            let cluster = ClusterId([if cluster == 0 { 1 } else { 9 }; 16]);
+            let founder = if number == 1 { server(1) } else { founder };
+            Allegiance { cluster, generation: Generation { number, founder } }
+        });
+    (proptest::option::weighted(0.9, allegiance), body)
+        .prop_map(|(allegiance, body)| MasterMessage { allegiance, body })
 }
 
 proptest! {

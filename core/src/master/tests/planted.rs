@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{random::{Reached, run}, world::{MS, Nature, World}, *};
+use super::{
+    random::{Reached, run},
+    world::{MS, Nature, World},
+    *,
+};
 
 /// Runs seeds until a check fires, and expects that it is the right one.
 fn is_found(flaw: Flaw, by: &str) {
@@ -122,5 +126,25 @@ fn an_age_that_is_decided_twice() {
 
 #[test]
 fn a_view_that_shows_whoever_spoke_last() {
-    is_found(Flaw::LastWordCounts, "after");
+    let story = |flaw| {
+        let mut world = World::new(1);
+        world.flaw = flaw;
+        world.grow(3);
+        let old = world.master().unwrap();
+        let token = world.view(old).token().unwrap();
+        world.crash(old);
+        world.run(5_000);
+        // a saying of the old Master took its time
+        let saying = Saying { token, round: 1_000 };
+        let (late, relay) = if old == 1 { (2, 3) } else { (1, if old == 2 { 3 } else { 2 }) };
+        let allegiance = world.council(late).unwrap().allegiance();
+        let message = MasterMessage { allegiance, body: Body::Saying(saying) };
+        let late = if world.master() == Some(late) { relay } else { late };
+        let from = world.master().unwrap();
+        world.on(late, |council, now| council.handle(now, server(from), message));
+        world.check();
+        world.broken
+    };
+    assert!(story(Some(Flaw::LastWordCounts)).unwrap().contains("after"));
+    assert_eq!(story(None), None);
 }

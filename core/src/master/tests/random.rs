@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{world::{MS, Nature, World}, *};
+use super::{
+    world::{MS, Nature, World},
+    *,
+};
 use crate::{id::ClusterId, rng::Rng};
 
 /// What happened on the way, to see that the schedules reach what they are for.
@@ -71,7 +74,8 @@ fn fault(world: &mut World, which: u64, node: u8, other: u8, rng: &mut Rng) {
         0..=2 => world.crash(node),
         3 => world.crash(master),
         4..=7 => {
-            let down: Vec<u8> = world.hosts.iter().filter(|(_, host)| host.council.is_none()).map(|(node, _)| *node).collect();
+            let down: Vec<u8> =
+                world.hosts.iter().filter(|(_, host)| host.council.is_none()).map(|(node, _)| *node).collect();
             down.into_iter().for_each(|node| world.restart(node));
         }
         8 => {
@@ -146,7 +150,8 @@ fn recover(world: &mut World, nodes: u8, reached: &mut Reached) {
                 let own = world.council(*node).and_then(Council::allegiance);
                 (own.map(|own| own.generation.number), world.order(*node).len())
             });
-            if world.hosts.keys().all(|node| world.council(*node).is_none_or(|council| council.allegiance().is_none())) {
+            if world.hosts.keys().all(|node| world.council(*node).is_none_or(|council| council.allegiance().is_none()))
+            {
                 // all disks are lost
                 world.crash(1);
                 world.boot(1, Start::Found(ClusterId([8; 16])));
@@ -181,7 +186,10 @@ fn nothing_breaks_and_all_ends_well() {
         assert_eq!(world.broken, None, "seed {seed}\n{}", world.picture());
     }
     println!("{reached:?}");
-    assert!(reached.masters > 100 && reached.joint > 60 && reached.provisional > 10 && reached.guards > 10_000, "{reached:?}");
+    assert!(
+        reached.masters > 100 && reached.joint > 60 && reached.provisional > 10 && reached.guards > 10_000,
+        "{reached:?}"
+    );
 }
 
 #[test]

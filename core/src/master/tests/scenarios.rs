@@ -431,7 +431,8 @@ fn a_dead_master_is_replaced_within_a_second() {
         world.crash(master);
         world.until(6_000, "another Master that all know", |world| {
             let now = world.master().map(server);
-            now.is_some() && world.hosts.keys().filter(|node| **node != master).all(|node| world.view(*node).master() == now)
+            now.is_some()
+                && world.hosts.keys().filter(|node| **node != master).all(|node| world.view(*node).master() == now)
         });
         times.push((world.now - dead_at) / world::MS);
     }

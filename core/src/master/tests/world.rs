@@ -164,7 +164,8 @@ impl World {
         self.hosts.get_mut(&node).unwrap().council = Some(council);
         self.relink(node, 20 * MS);
         self.collect(node);
-        let witnessed: Vec<u8> = self.hosts.get(&node).map(|host| host.witnessed.iter().copied().collect()).unwrap_or_default();
+        let witnessed: Vec<u8> =
+            self.hosts.get(&node).map(|host| host.witnessed.iter().copied().collect()).unwrap_or_default();
         self.witness(node, &witnessed);
     }
 
@@ -422,7 +423,8 @@ impl World {
     }
 
     pub(super) fn voters(&self, node: u8) -> Vec<u8> {
-        let voters = self.council(node).map(|council| council.raft().committed_config().voters.clone()).unwrap_or_default();
+        let voters =
+            self.council(node).map(|council| council.raft().committed_config().voters.clone()).unwrap_or_default();
         (1..=20).filter(|node| voters.contains(&server(*node))).collect()
     }
 
