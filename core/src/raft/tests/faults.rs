@@ -375,6 +375,21 @@ fn a_command_that_is_not_on_the_leaders_disk_is_not_counted_there() {
 }
 
 #[test]
+fn several_inputs_in_a_row_make_one_order_with_all_that_changed() {
+    let mut world = World::of(1);
+    world.elect(1);
+    let node = world.nodes.get_mut(&1).unwrap();
+    let proposed = [7, 8].map(|command| node.propose(command));
+    assert_eq!(proposed, [Ok(3), Ok(4)]);
+    let Some(Output::Persist(order)) = node.poll() else { panic!("nothing to write") };
+    let written: Vec<u64> = order.entries.iter().flat_map(|tail| &tail.entries).map(|entry| entry.index).collect();
+    assert_eq!(written, [3, 4]);
+    node.propose(9).unwrap();
+    node.persisted(OrderId(order.id.0 + 9));
+    assert_eq!(node.commit(), 4, "an order that was not given is not on disk");
+}
+
+#[test]
 fn a_follower_behind_the_log_gets_a_snapshot() {
     let mut world = World::new(3, 3, super::random::limits(), None);
     world.elect(1);
