@@ -44,7 +44,7 @@ impl Council {
         if self.flaw == Some(super::tests::Flaw::ProvisionalGuard) && self.heir.is_shown() {
             return self.ask_at.checked_add(self.settings.timing.election_max);
         }
-        self.guard.until(term, self.raft.lease_until()).filter(|_| self.standing != Standing::Out)
+        self.guard.until(term, self.raft.lease_until()).filter(|_| self.is_placed())
     }
 
     /// Whether this server may act as Master at `now`. False strictly before anybody else can be elected.

@@ -80,6 +80,8 @@ impl Council {
                 let is_member =
                     self.roster.member(&membership.id).is_some_and(|member| member.membership == membership);
                 let is_over = self.roster.is_gone(&membership) || (!is_member && matches!(wish, Wish::Leave(_)));
+                // a new leader may not know yet what is committed
+                let is_over = is_over && self.guard.is_confirmed(self.raft.raft().term());
                 if is_over && !self.raft.raft().committed_config().contains(&membership.id) {
                     // it may not have heard of it: once it is out of the configuration nobody tells it any more
                     self.send(membership.id, Body::Ended(membership));

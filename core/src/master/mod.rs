@@ -34,10 +34,12 @@
 //! | servers that start together found one cluster | `founding` |
 
 mod admission;
+mod api;
 mod commands;
 mod durable;
 mod founding;
 mod guard;
+mod hearsay;
 mod inbound;
 mod lead;
 mod limits;
@@ -54,9 +56,11 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use api::{Event, MemberInfo, Output, Standing, Start, StartError, Warning};
 pub use commands::{CommandError, TransferError};
 pub use durable::{Durable, PersistId};
-pub use machine::{Council, Event, MemberInfo, Output, Standing, Start, StartError, Warning};
+pub use hearsay::Hearsay;
+pub use machine::Council;
 pub use message::{Allegiance, Body, Generation, MasterMessage, Wish};
 pub use roster::{Member, Membership, Roster};
 pub use rules::{Sight, Step};

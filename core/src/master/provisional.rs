@@ -35,6 +35,7 @@ impl Heir {
         self.is_shown
     }
 
+    #[cfg(test)]
     pub(super) fn is_shown(&self) -> bool {
         self.is_shown
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use super::{Body, Council, Event, Kind, MasterView, NoQuorum, Saying, Standing, Token, provisional::Case};
+use super::{Body, Council, Event, Kind, MasterView, NoQuorum, Saying, Token, provisional::Case};
 use crate::id::Id;
 
 impl Council {
@@ -99,11 +99,7 @@ impl Council {
     fn is_heir(&self) -> bool {
         let config = self.raft.raft().committed_config();
         let members: BTreeSet<Id> = self.roster.ids().collect();
-        self.standing != Standing::Out
-            && members.len() == 2
-            && members == config.members()
-            && config.learners.contains(&self.id)
-            && self.roster.placed(&self.id) == Some(self.join)
+        self.is_placed() && members.len() == 2 && members == config.members() && config.learners.contains(&self.id)
     }
 
     fn no_quorum(&self) -> Option<NoQuorum> {

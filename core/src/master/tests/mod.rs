@@ -25,6 +25,8 @@ pub(super) enum Flaw {
     ProvisionalGuard,
     /// Ages are compared anew each time that a roster is written.
     AgeAnew,
+    /// A newcomer takes part in elections before it has read of its own admission.
+    ElectUnplaced,
     /// A view shows whoever spoke last.
     LastWordCounts,
 }

@@ -148,3 +148,22 @@ fn a_view_that_shows_whoever_spoke_last() {
     assert!(story(Some(Flaw::LastWordCounts)).unwrap().contains("after"));
     assert_eq!(story(None), None);
 }
+
+#[test]
+fn a_newcomer_that_takes_the_beginning_of_the_log_for_the_present() {
+    let story = |flaw| {
+        let mut world = World::new(1);
+        world.flaw = flaw;
+        world.grow(3);
+        world.wipe(1);
+        world.restart(1);
+        world.until(10_000, "the founder reads that it is alone", |world| {
+            world.council(1).is_some_and(|council| council.raft().commit() == 1 && council.roster().members.is_empty())
+        });
+        world.part(&[1], &[2, 3]);
+        world.run(5_000);
+        world.broken
+    };
+    assert!(story(Some(Flaw::ElectUnplaced)).unwrap().contains("hold valid guards"));
+    assert_eq!(story(None), None);
+}

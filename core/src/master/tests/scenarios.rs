@@ -274,11 +274,13 @@ fn servers_that_expect_each_other_found_one_cluster_with_all() {
         let mut world = World::new(seed);
         for node in 1..=3 {
             world.boot(node, Start::Expect { servers: 3, cluster: ClusterId([node; 16]) });
-            world.run(world.rng.clone().below(2_000));
+            let pause = 100 + world.rng.below(2_000);
+            world.run(pause);
         }
         world.until(10_000, "one cluster of three", |world| {
             (1..=3).all(|node| world.voters(node) == [1, 2, 3] && world.view(node).master() == world.view(1).master())
         });
+        assert_eq!(world.order(3), [1, 2, 3], "the one running longest founded");
     }
 }
 
@@ -440,4 +442,29 @@ fn a_dead_master_is_replaced_within_a_second() {
     let p99 = times[times.len() * 99 / 100];
     println!("p50 {} ms, p99 {p99} ms, max {}", times[times.len() / 2], times[times.len() - 1]);
     assert!(p99 <= 1_000, "{times:?}");
+}
+
+#[test]
+fn a_damaged_state_is_refused_with_the_way_out() {
+    let mut world = World::of(1, 1);
+    world.run(1_000);
+    let mut durable = world.hosts[&1].disk.clone().unwrap();
+    durable.raft.hard_state.commit += 9;
+    let start = Start::Saved(Box::new(durable));
+    let rng = world.rng.clone();
+    let incarnation = membership(1).join;
+    let error = Council::new(world.local(1), server(1), incarnation, start, world.settings, rng).err().unwrap();
+    assert!(matches!(error, StartError::State(_)) && error.to_string().contains("remove it"), "{error}");
+}
+
+#[test]
+fn nothing_is_said_of_a_new_cluster_before_it_is_on_disk() {
+    let mut world = World::new(1);
+    world.nature.disk = 1_000 * world::MS;
+    world.boot(1, Start::Found(ClusterId([9; 16])));
+    world.boot(2, Start::Expect { servers: 2, cluster: ClusterId([2; 16]) });
+    world.until(5_000, "2 gives up waiting", |world| {
+        world.council(2).is_some_and(|council| council.expecting.is_none())
+    });
+    assert!(world.hosts[&1].disk.is_some());
 }
