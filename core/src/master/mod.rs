@@ -25,6 +25,7 @@
 //! | no step by which quorums could become disjoint | [`rules`], checked again by Raft |
 //! | age is compared once, at admission, and committed | [`roster`] |
 //! | a server without its disk is another, younger member and never answers for the old one | [`message::Body::Raft`] |
+//! | nor does it stand for election before it has read of its own admission: the log begins with its old membership | `machine` |
 //! | a newcomer learns first, and votes when it is stable | `admission` |
 //! | the long dead are removed one at a time, never below 3 | `admission` |
 //! | the younger of two may show itself as Provisional, without a guard | `provisional` |
@@ -32,6 +33,13 @@
 //! | the guard ends before anybody else can be elected | `guard`, Raft's lease |
 //! | a forced cluster is a new generation; whoever meets a higher one drops everything and asks to join | [`Council::force_new_cluster`] |
 //! | servers that start together found one cluster | `founding` |
+//!
+//! # What is not promised
+//!
+//! At most one guard is valid at any instant *within a generation*, while clocks run apart by no more than
+//! [`Timing::drift_ppm`](crate::raft::Timing::drift_ppm). A forced cluster may have a Master while one of the generation
+//! before is still valid somewhere else: only the [`Token`] protects a resource from that. Others than servers see the
+//! Master through [`Hearsay`].
 
 mod admission;
 mod api;

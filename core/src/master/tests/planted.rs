@@ -116,7 +116,7 @@ fn a_vote_right_after_a_start() {
 
 #[test]
 fn a_server_that_answers_for_the_disk_it_lost() {
-    is_found(Flaw::AnswerForLostDisk, "");
+    is_found(Flaw::AnswerForLostDisk, "votes for");
 }
 
 #[test]
