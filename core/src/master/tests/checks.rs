@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{world::World, *};
+use super::{
+    world::{MS, Nanos, World},
+    *,
+};
 use crate::{
     id::ClusterId,
     raft::{self, Configuration, Payload},
@@ -27,6 +30,11 @@ pub(super) struct Checks {
     /// The last Elected one that each server showed.
     shown: BTreeMap<u8, Token>,
     pub(super) guards: u64,
+    /// Writes of valid Masters on their way to one resource.
+    writes: BTreeMap<(Nanos, u64), Token>,
+    /// The token of the last write that it accepted, and how many it refused.
+    accepted: Option<Token>,
+    pub(super) refused: u64,
 }
 
 type Check = Result<(), String>;
@@ -42,6 +50,7 @@ impl Checks {
 
     pub(super) fn all(&mut self, world: &World) -> Check {
         self.guards(world)?;
+        self.resource(world)?;
         for (node, host) in &world.hosts {
             let Some(council) = &host.council else { continue };
             self.committed(council)?;
@@ -58,6 +67,10 @@ impl Checks {
                 continue;
             };
             self.guards += 1;
+            if self.guards.is_multiple_of(16) {
+                let delay = self.guards * 7_919 % 2_000 * MS;
+                self.writes.insert((world.now + delay, self.guards), token);
+            }
             let other = holders.insert(line, node);
             ensure(other.is_none(), || format!("{node} and {other:?} hold valid guards\n{}", world.picture()))?;
             let is_voter = council.raft().config().voters.contains(&token.id);
@@ -67,6 +80,21 @@ impl Checks {
             let highest = *self.highest.get(&line).unwrap_or(&token);
             ensure(highest <= token, || format!("{token:?} is valid after {highest:?}"))?;
             self.highest.insert(line, token);
+        }
+        Ok(())
+    }
+
+    /// Writes take up to two seconds and overtake each other; what is accepted never falls, over generations too.
+    fn resource(&mut self, world: &World) -> Check {
+        while let Some(write) = self.writes.first_entry().filter(|write| write.key().0 <= world.now) {
+            let token = write.remove();
+            let is_fenced = world.flaw != Some(Flaw::NoFence);
+            if is_fenced && self.accepted > Some(token) {
+                self.refused += 1;
+                continue;
+            }
+            let before = self.accepted.replace(token);
+            ensure(before <= Some(token), || format!("the resource accepts {token:?} after {before:?}"))?;
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ pub(super) enum Flaw {
     IgnoreVeto,
     /// A Provisional Master takes itself for a real one.
     ProvisionalGuard,
+    /// A resource does not look at tokens.
+    NoFence,
     /// Ages are compared anew each time that a roster is written.
     AgeAnew,
     /// A newcomer takes part in elections before it has read of its own admission.

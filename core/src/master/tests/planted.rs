@@ -167,3 +167,8 @@ fn a_newcomer_that_takes_the_beginning_of_the_log_for_the_present() {
     assert!(story(Some(Flaw::ElectUnplaced)).unwrap().contains("hold valid guards"));
     assert_eq!(story(None), None);
 }
+
+#[test]
+fn a_resource_without_a_fence_is_written_by_a_deposed_master() {
+    is_found(Flaw::NoFence, "the resource accepts");
+}

@@ -16,6 +16,7 @@ pub(super) struct Reached {
     pub(super) joint: usize,
     pub(super) forced: u64,
     pub(super) guards: u64,
+    pub(super) refused: u64,
 }
 
 fn settings(rng: &mut Rng) -> Settings {
@@ -64,6 +65,7 @@ pub(super) fn run(seed: u64, flaw: Option<Flaw>, reached: &mut Reached) -> World
     }
     reached.joint += world.checks.configs().filter(|config| config.voters.is_joint()).count();
     reached.guards += world.checks.guards;
+    reached.refused += world.checks.refused;
     reached.masters += world.checks.masters();
     world
 }
@@ -187,7 +189,11 @@ fn nothing_breaks_and_all_ends_well() {
     }
     println!("{reached:?}");
     assert!(
-        reached.masters > 100 && reached.joint > 60 && reached.provisional > 10 && reached.guards > 10_000,
+        reached.masters > 100
+            && reached.joint > 60
+            && reached.provisional > 10
+            && reached.guards > 10_000
+            && reached.refused > 100,
         "{reached:?}"
     );
 }
