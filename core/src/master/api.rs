@@ -59,7 +59,7 @@ pub enum Output {
         /// What it gets.
         message: Box<MasterMessage>,
     },
-    /// Write this, then call [`Council::persisted`] with its id. It replaces what was written before.
+    /// Write this, then call [`Council::persisted`](super::Council::persisted) with its id. It replaces what was written before.
     Persist {
         /// To be given back once it is on disk.
         id: PersistId,
