@@ -44,7 +44,9 @@ impl Council {
         if self.flaw == Some(super::tests::Flaw::ProvisionalGuard) && self.heir.is_shown() {
             return self.ask_at.checked_add(self.settings.timing.election_max);
         }
-        self.guard.until(term, self.raft.lease_until()).filter(|_| self.is_placed())
+        // a leader that is on its way out of the voters leads to the end of that, but is no Master any more
+        let is_voter = self.raft.raft().config().voters.contains(&self.id);
+        self.guard.until(term, self.raft.lease_until()).filter(|_| is_voter && self.is_placed())
     }
 
     /// Whether this server may act as Master at `now`. False strictly before anybody else can be elected.
