@@ -83,6 +83,7 @@ pub mod deadline;
 pub mod error;
 pub mod id;
 pub mod link;
+pub mod master;
 pub mod message;
 pub mod node;
 pub mod noise;

@@ -1,0 +1,105 @@
+//! What a leader does: it brings roster and configuration to where the rules want them, one thing at a time.
+
+use std::time::Instant;
+
+use super::{Body, Council, Standing, Step, Wish, rules::next_step};
+use crate::{id::Id, raft::Role};
+
+impl Council {
+    /// Takes the next step if there is one. Returns whether something was done that may allow for another one.
+    pub(super) fn lead(&mut self, now: Instant) -> bool {
+        let role = self.raft.raft().role();
+        if role.role != Role::Leader {
+            return false;
+        }
+        self.admission.note(now, role.term, self.settings.timing.election_min, self.raft.raft().progress());
+        if self.guard.is_given_up(role.term) && self.raft.raft().transfer_target().is_none() {
+            self.step_down(now);
+            return false;
+        }
+        // one thing at a time, and nothing before all that earlier leaders began is committed
+        let is_idle = self.raft.raft().commit() == self.raft.raft().last_index();
+        if !self.guard.is_confirmed(role.term) || !is_idle || self.raft.raft().transfer_target().is_some() {
+            return false;
+        }
+        self.write_roster(now) || self.change_configuration(now)
+    }
+
+    fn write_roster(&mut self, now: Instant) -> bool {
+        let config = self.raft.raft().config();
+        let mut next = self.roster.clone();
+        next.clear(|id| config.contains(id));
+        if self.is_valid(now)
+            && let Some(dead) = self.admission.long_dead(now, self.id, &next, self.settings.remove_after)
+        {
+            next.end(&dead, false);
+        }
+        // who is granted a place shall be compared with the members' present age
+        let present = next.clone().aged(self.aged_by(now));
+        let granted = self.admission.grant(present.clone(), self.settings.max_members);
+        #[cfg(test)]
+        let granted = match self.flaw {
+            Some(super::tests::Flaw::AgeAnew) => {
+                let mut granted = granted;
+                granted.members.reverse();
+                granted
+            }
+            _ => granted,
+        };
+        let is_new = granted != present || next != self.roster;
+        let distance = self.raft.raft().last_index().saturating_sub(self.roster_index);
+        let is_due = is_new || distance >= self.settings.roster_within();
+        let is_done = !is_due || self.raft.propose(granted).is_ok();
+        if is_done {
+            self.admission.granted();
+        }
+        is_due && is_done
+    }
+
+    fn change_configuration(&mut self, now: Instant) -> bool {
+        let raft = self.raft.raft();
+        let sight = self.admission.sight(now, self.id, raft.commit(), &self.settings, raft.progress());
+        match next_step(self.id, raft.config(), &self.roster, &sight, &self.settings.limits()) {
+            Step::Wait => false,
+            Step::Change(change) => self.raft.propose_change(&change).is_ok(),
+            Step::HandOver(to) => self.raft.transfer(now, to).is_ok(),
+        }
+    }
+
+    /// Does what somebody asked the leader for, or passes it on to it.
+    pub(super) fn on_wish(&mut self, now: Instant, from: Id, wish: Wish, passed_on: bool) {
+        if !self.raft.raft().is_leader() {
+            let leader = self.raft.raft().role().leader;
+            if let Some(leader) = leader.filter(|leader| !passed_on && *leader != from) {
+                self.send(leader, Body::Ask { wish, passed_on: true });
+            }
+            return;
+        }
+        match wish {
+            Wish::Join { membership, .. } | Wish::Leave(membership) => {
+                let is_member =
+                    self.roster.member(&membership.id).is_some_and(|member| member.membership == membership);
+                let is_over = self.roster.is_gone(&membership) || (!is_member && matches!(wish, Wish::Leave(_)));
+                // a new leader may not know yet what is committed
+                let is_over = is_over && self.guard.is_confirmed(self.raft.raft().term());
+                if is_over && !self.raft.raft().committed_config().contains(&membership.id) {
+                    // it may not have heard of it: once it is out of the configuration nobody tells it any more
+                    self.send(membership.id, Body::Ended(membership));
+                    return;
+                }
+                if membership.id != self.id || self.standing == Standing::Leaving {
+                    let rtt =
+                        [from, membership.id].iter().filter_map(|id| self.links.get(id)).map(|link| link.rtt).max();
+                    self.admission.wish(wish, rtt.unwrap_or_default());
+                }
+            }
+            Wish::Remove(id) => {
+                if let Some(member) = self.roster.member(&id) {
+                    self.admission.remove(member.membership);
+                }
+            }
+            // the asker sees from the view whether it worked
+            Wish::HandOver(to) => _ = self.raft.transfer(now, to),
+        }
+    }
+}
