@@ -23,7 +23,6 @@ impl Node {
                     self.broken(now, token, violation);
                 }
             }
-            Control::Duplicate(addresses) => self.on_duplicate(token, addresses.into_vec()),
             message if id.is_server() => self.on_server_control(now, token, id, message),
             message => self.on_client_control(now, token, id, message),
         }
@@ -38,6 +37,7 @@ impl Node {
                 }
             }
             (_, Control::Slot(slot)) => self.on_own_slot(now, id, slot),
+            (_, Control::Duplicate(addresses)) => self.on_duplicate(token, addresses.into_vec()),
             (RoleState::Server(_), Control::ForeignCluster { id: foreigner, cluster }) if foreigner.is_server() => {
                 self.on_foreigner(id, foreigner, cluster);
             }

@@ -89,7 +89,6 @@ impl Node {
         let Some(id) = entry.remote else { return };
         match (entry.phase, message) {
             (Phase::Greeting, Control::Hello(hello)) => self.on_hello(now, token, id, hello),
-            (Phase::Greeting, Control::Duplicate(addresses)) => self.on_duplicate(token, addresses.into_vec()),
             (Phase::Challenging, message) if entry.parked.len() < MAX_PARKED => entry.parked.push(message),
             (Phase::Admitted, Control::Hello(_)) | (Phase::Greeting | Phase::Challenging, _) => {
                 self.violation(now, token);

@@ -145,8 +145,11 @@ impl Node {
         let addresses: Vec<SocketAddr> = [address(old), address(newcomer)].into_iter().flatten().collect();
         self.count("duplicate identity");
         let told = Control::Duplicate(Bounded::first(addresses.iter().copied()));
-        self.tell_link(now, old, &told);
-        self.tell_link(now, newcomer, &told);
+        // the word of a peer counts for nothing
+        if self.id().is_server() {
+            self.tell_link(now, old, &told);
+            self.tell_link(now, newcomer, &told);
+        }
         // a close would overtake what was just said
         if let Some(entry) = self.links.get_mut(newcomer) {
             entry.phase = Phase::Refused;

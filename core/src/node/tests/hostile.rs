@@ -8,7 +8,7 @@ use super::{
     super::*,
     net::{Net, address, secs},
 };
-use crate::Role;
+use crate::{Role, table::Bounded, wire::Control};
 
 /// The source address of what node 0 sends to node 1 now.
 fn source_of_the_next(net: &mut Net) -> Option<IpAddr> {
@@ -66,4 +66,16 @@ fn nodes_that_were_refused_are_forgotten() {
     net.run(secs(10));
     let known = net.node(0).remotes.len();
     assert!(known <= 2 * max_sessions, "{known} remembered");
+}
+
+#[test]
+fn a_peer_cannot_say_that_a_key_has_another_holder() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    let (now, victim) = (net.now, net.id(2));
+    net.node(1).tell(now, victim, &Control::Duplicate(Bounded::first([address(7)])));
+    net.run(secs(1));
+    assert!(!net.take_events(2).iter().any(|event| matches!(event, Event::DuplicateIdentity { .. })));
+    let server = net.id(0);
+    assert!(net.node(2).is_linked(&server));
 }
