@@ -15,6 +15,8 @@ pub(super) struct Foreigners {
     met: BTreeSet<Foreigner>,
     /// By others, who said so.
     reported: BTreeSet<Foreigner>,
+    /// Warnings of foreigners that called here; at most `Config::max_foreign`.
+    warned: usize,
 }
 
 impl Node {
@@ -34,6 +36,13 @@ impl Node {
                 self.tell(now, server, &Control::ForeignCluster { id, cluster });
             }
         }
+    }
+
+    /// Who has any number of keys can call any number of times; the operator reads of a few.
+    pub(super) fn may_warn_of_a_caller(&mut self) -> bool {
+        let may = self.foreigners.warned < self.config.max_foreign;
+        self.foreigners.warned += usize::from(may);
+        may
     }
 
     /// A server that was not linked hears of those met before.

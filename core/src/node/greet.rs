@@ -107,13 +107,14 @@ impl Node {
 
     fn on_hello(&mut self, now: Instant, token: LinkToken, id: Id, hello: Box<Hello>) {
         if let Err(code) = self.judge_hello(token, id, &hello) {
+            let dialled = self.links.get(token).is_some_and(|entry| !entry.is_inbound());
             if code == CloseCode::ForeignCluster {
                 self.met_foreigner(now, id, hello.cluster);
-                if self.remote(id).refusal.replace(code) != Some(code) {
+                if self.remote(id).refusal.replace(code) != Some(code) && (dialled || self.may_warn_of_a_caller()) {
                     self.event(Event::Warning(Warning::ForeignCluster { id }));
                 }
-            } else if self.links.get(token).is_some_and(|entry| !entry.is_inbound()) {
-                self.explain_close(id, code);
+            } else if dialled {
+                self.explain_close(id, code, true);
             }
             return self.close(now, token, code);
         }

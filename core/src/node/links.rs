@@ -312,7 +312,7 @@ impl Node {
         if let (Some(id), LostReason::Closed { code, .. }) = (remote, &reason)
             && let Some(code) = CloseCode::from_code(u64::from(*code))
         {
-            self.explain_close(id, code);
+            self.explain_close(id, code, origin != Origin::Inbound);
             match code {
                 CloseCode::ForeignCluster => self.met_foreigner(now, id, None),
                 CloseCode::DuplicateIdentity if id.is_server() => self.is_duplicate = true,
@@ -344,21 +344,19 @@ impl Node {
     }
 
     /// Tells the operator of refusals that only an operator can mend.
-    pub(super) fn explain_close(&mut self, by: Id, code: CloseCode) {
+    pub(super) fn explain_close(&mut self, by: Id, code: CloseCode, dialled: bool) {
         match code {
             CloseCode::ForeignCluster | CloseCode::BadServerKey | CloseCode::UnknownVersion => {
-                self.warn_refused(by, code);
+                self.warn_refused(by, code, dialled);
             }
-            CloseCode::NotAdmitted if !self.id().is_server() => self.warn_refused(by, code),
+            CloseCode::NotAdmitted if !self.id().is_server() => self.warn_refused(by, code, dialled),
             _ => {}
         }
     }
 
     /// Once per remote and reason.
-    fn warn_refused(&mut self, by: Id, code: CloseCode) {
-        let remote = self.remote(by);
-        if remote.refusal != Some(code) {
-            remote.refusal = Some(code);
+    fn warn_refused(&mut self, by: Id, code: CloseCode, dialled: bool) {
+        if self.remote(by).refusal.replace(code) != Some(code) && (dialled || self.may_warn_of_a_caller()) {
             self.event(Event::Warning(Warning::Refused { by, why: code.text() }));
         }
     }

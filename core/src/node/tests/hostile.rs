@@ -53,7 +53,7 @@ fn a_forgery_does_not_change_where_answers_leave_from() {
 }
 
 #[test]
-fn nodes_that_were_refused_are_forgotten() {
+fn nodes_that_were_refused_are_forgotten_and_fill_no_screen() {
     let max_sessions = 8;
     let mut net = Net::cluster_with(Config { max_sessions, ..Config::default() }, 1, 0);
     net.run(secs(1));
@@ -66,6 +66,8 @@ fn nodes_that_were_refused_are_forgotten() {
     net.run(secs(10));
     let known = net.node(0).remotes.len();
     assert!(known <= 2 * max_sessions, "{known} remembered");
+    let warned = net.take_events(0).into_iter().filter(|event| matches!(event, Event::Warning(_))).count();
+    assert_eq!(warned, Config::default().max_foreign, "the operator's lines are bounded");
 }
 
 #[test]
