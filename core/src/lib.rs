@@ -15,6 +15,8 @@
 //!    └─ message: lanes, sessions, receipts
 //! ```
 //!
+//! [`raft`] and [`master`] (one Master among the servers) stand apart so far: no node runs them yet.
+//!
 //! # The drive loop
 //!
 //! Several inputs in a row are legal at any time; nothing must be drained in between. While any output is queued,
