@@ -40,6 +40,16 @@ impl<E> Schedule<E> {
         }
         self.heap.pop().map(|Reverse(entry)| (entry.key.0, entry.event))
     }
+
+    /// Moves the events that `which` names forward to `now`; they keep their order.
+    pub fn hasten(&mut self, now: Duration, which: impl Fn(&E) -> bool) {
+        let mut entries = std::mem::take(&mut self.heap).into_sorted_vec();
+        entries.reverse();
+        for Reverse(entry) in entries {
+            let at = if which(&entry.event) { entry.key.0.min(now) } else { entry.key.0 };
+            self.push(at, entry.event);
+        }
+    }
 }
 
 impl<E> PartialEq for Entry<E> {
@@ -76,5 +86,18 @@ mod tests {
             std::iter::from_fn(|| schedule.pop_until(Duration::from_secs(2))).map(|(_, event)| event).collect();
         assert_eq!(order, "abcd");
         assert_eq!(schedule.next_at(), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn hastened_events_come_now_and_in_their_order() {
+        let mut schedule = Schedule::default();
+        for (at, event) in [(9, 'c'), (7, 'B'), (8, 'C'), (6, 'a'), (1, 'A')] {
+            schedule.push(Duration::from_secs(at), event);
+        }
+        schedule.hasten(Duration::from_secs(5), |event| event.is_uppercase());
+        let order: Vec<(u64, char)> = std::iter::from_fn(|| schedule.pop_until(Duration::from_secs(9)))
+            .map(|(at, event)| (at.as_secs(), event))
+            .collect();
+        assert_eq!(order, [(1, 'A'), (5, 'B'), (5, 'C'), (6, 'a'), (9, 'c')]);
     }
 }

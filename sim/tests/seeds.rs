@@ -2,7 +2,7 @@
 
 use sim::{machine::nodes, run};
 
-fn clean(seeds: std::ops::Range<u64>) {
+fn clean(seeds: impl IntoIterator<Item = u64>) {
     for seed in seeds {
         let report = run::seed(seed, nodes());
         assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
@@ -27,6 +27,12 @@ fn seeds_150_to_224_break_no_promise() {
 #[test]
 fn seeds_225_to_299_break_no_promise() {
     clean(225..300);
+}
+
+/// Messages behind bulk on a thin link, links that flee from path to path through one deep queue, slow readers.
+#[test]
+fn seeds_that_once_found_something_break_no_promise() {
+    clean([380, 1102, 1326, 1668, 1761]);
 }
 
 #[test]

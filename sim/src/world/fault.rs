@@ -50,6 +50,9 @@ impl World {
     pub fn heal(&mut self) {
         tracing::info!(target: "sim", "everything heals");
         self.network.heal();
+        // slow readers would need longer than anybody waits for what they have
+        self.schedule
+            .hasten(self.now, |happening| matches!(happening, Happening::Taken { .. } | Happening::Answer { .. }));
         for n in 0..self.processes.len() {
             if !self.processes[n].held.is_empty() {
                 self.processes[n].held.clear();
@@ -58,8 +61,8 @@ impl World {
             if self.processes[n].stopping {
                 self.end(n, false);
             }
-            // a slow reader would need longer than anybody waits
             self.processes[n].plan.reading_us = 0;
+            self.processes[n].reads_until = self.now;
             self.start(n);
             self.network_changed(n);
         }

@@ -1,6 +1,9 @@
 //! The byte streams of the applications: writers that write as fast as they may, readers that check what they read.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use p2pcore::{Id, node::StreamKey};
 
@@ -78,14 +81,18 @@ impl Streams {
         ends.into_iter().for_each(|stream| self.reset(run, stream));
     }
 
-    /// Who has streams that have not come to an end, and from which nothing was read for a while.
+    /// Who has streams that have not come to an end, while nothing was read for a while of any stream between those two:
+    /// more streams than may be open at a time wait for each other.
     pub(super) fn stuck(&self, now: Duration) -> Vec<Run> {
         const WHILE: Duration = Duration::from_secs(10);
         let moves = |end: &End| {
             let progress = end.number().and_then(|number| self.progress.get(&number));
             progress.is_some_and(|progress| now - progress.last < WHILE)
         };
-        self.ends.iter().filter(|(_, end)| !moves(end)).map(|((run, _), _)| *run).collect()
+        let pair = |run: &Run, end: &End| (*run, end.is_writing(), end.other());
+        let moving: BTreeSet<_> =
+            self.ends.iter().filter(|(_, end)| moves(end)).map(|((run, _), end)| pair(run, end)).collect();
+        self.ends.iter().filter(|((run, _), end)| !moving.contains(&pair(run, end))).map(|((run, _), _)| *run).collect()
     }
 
     pub(super) fn progress(&self, number: u64) -> Option<&Progress> {
@@ -94,6 +101,18 @@ impl Streams {
 }
 
 impl End {
+    fn is_writing(&self) -> bool {
+        matches!(self, Self::Writing { .. })
+    }
+
+    /// The node at the other end.
+    fn other(&self) -> Id {
+        match self {
+            Self::Writing { head, .. } => head.to,
+            Self::Reading { from, .. } => *from,
+        }
+    }
+
     fn number(&self) -> Option<u64> {
         match self {
             Self::Writing { head, .. } => Some(head.number),
@@ -213,5 +232,27 @@ impl World {
         if complete {
             ends.remove(&(run, key));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::testing::id;
+
+    #[test]
+    fn a_stream_is_stuck_only_if_none_between_the_same_two_moves() {
+        let run = Run { process: 0, run: 1 };
+        let mut streams = Streams::default();
+        for (number, to, last) in [(1, id(1), 95), (2, id(1), 10), (3, id(2), 10)] {
+            let head = Head { number, len: 9, to };
+            streams.ends.insert((run, StreamKey(number)), End::Writing { head, offset: 0, finished: false });
+            let last = Duration::from_secs(last);
+            streams.progress.insert(number, Progress { last, ..Progress::default() });
+        }
+        let stuck = |streams: &Streams| streams.stuck(Duration::from_secs(100)).len();
+        assert_eq!(stuck(&streams), 1, "that to another node");
+        streams.ends.remove(&(run, StreamKey(1)));
+        assert_eq!(stuck(&streams), 2);
     }
 }
