@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use super::{Event, Node, Warning};
-use crate::{ClusterId, Id, wire::Control};
+use crate::{
+    ClusterId, Id,
+    wire::{CloseCode, Control},
+};
 
 /// A server of another cluster, and that cluster if it was told.
 type Foreigner = (Id, Option<ClusterId>);
@@ -38,10 +41,14 @@ impl Node {
         }
     }
 
-    /// Who has any number of keys can call any number of times; the operator reads of a few.
-    pub(super) fn may_warn_of_a_caller(&mut self) -> bool {
-        let may = self.foreigners.warned < self.config.max_foreign;
-        self.foreigners.warned += usize::from(may);
+    /// Whether the operator is to read that a link between this node and `id` was refused: once per remote and reason. Who has
+    /// any number of keys can call any number of times, so of those that called only a few are shown.
+    pub(super) fn is_news(&mut self, id: Id, code: CloseCode, dialled: bool) -> bool {
+        if self.remote(id).refusal.replace(code) == Some(code) {
+            return false;
+        }
+        let may = dialled || self.foreigners.warned < self.config.max_foreign;
+        self.foreigners.warned += usize::from(may && !dialled);
         may
     }
 

@@ -27,17 +27,11 @@ impl Node {
         self.stopping = Some(Stopping::LeavingRelayed);
         self.timers.set(Timer::NoServer, None);
         self.timers.set(Timer::Stop, Some(now + ROUND));
-        self.fail_all_waiting_streams();
+        // links that stay for the goodbyes of others bring the application nothing more
         self.reset_all_streams();
         self.close_links(now, is_relayed);
         self.settle(now);
         self.go_on_stopping(now);
-    }
-
-    /// Links that stay for the goodbyes of others bring the application nothing more.
-    fn reset_all_streams(&mut self) {
-        let tokens: Vec<LinkToken> = self.links.iter().map(|(token, _)| *token).collect();
-        tokens.into_iter().for_each(|token| self.reset_streams(token));
     }
 
     /// A link is gone: that may have been the last one of a round.

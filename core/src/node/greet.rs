@@ -110,7 +110,7 @@ impl Node {
             let dialled = self.links.get(token).is_some_and(|entry| !entry.is_inbound());
             if code == CloseCode::ForeignCluster {
                 self.met_foreigner(now, id, hello.cluster);
-                if self.remote(id).refusal.replace(code) != Some(code) && (dialled || self.may_warn_of_a_caller()) {
+                if self.is_news(id, code, dialled) {
                     self.event(Event::Warning(Warning::ForeignCluster { id }));
                 }
             } else if dialled {

@@ -356,7 +356,7 @@ impl Node {
 
     /// Once per remote and reason.
     fn warn_refused(&mut self, by: Id, code: CloseCode, dialled: bool) {
-        if self.remote(by).refusal.replace(code) != Some(code) && (dialled || self.may_warn_of_a_caller()) {
+        if self.is_news(by, code, dialled) {
             self.event(Event::Warning(Warning::Refused { by, why: code.text() }));
         }
     }

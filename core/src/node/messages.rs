@@ -145,7 +145,11 @@ impl Node {
     /// Whether a directory that is on its way may name `id`.
     fn may_be_told(&self, id: &Id) -> bool {
         let room = self.awaited.len() < self.config.max_sessions || self.awaited.contains(id);
-        room && matches!(&self.role, RoleState::Peer(tables) if tables.awaits_directory())
+        room && self.awaits_directory()
+    }
+
+    fn awaits_directory(&self) -> bool {
+        matches!(&self.role, RoleState::Peer(tables) if tables.awaits_directory())
     }
 
     /// The conversation with `id` has something to say.
@@ -159,7 +163,7 @@ impl Node {
         if let RoleState::Peer(tables) = &self.role
             && !id.is_server()
             && !tables.online().contains_key(&id)
-            && tables.awaits_directory()
+            && self.awaits_directory()
         {
             self.awaited.insert(id);
         }
@@ -168,9 +172,8 @@ impl Node {
 
     /// All linked servers have told their directories: who is in none of them is not waited for any longer.
     pub(super) fn settle_awaited(&mut self, now: Instant) {
-        let awaits = matches!(&self.role, RoleState::Peer(tables) if tables.awaits_directory());
         // a server whose link is being replaced will tell its directory on the next one
-        if awaits || self.replacing.is_some() {
+        if self.awaits_directory() || self.replacing.is_some() {
             return;
         }
         for id in std::mem::take(&mut self.awaited) {

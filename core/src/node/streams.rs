@@ -182,9 +182,9 @@ impl Node {
     }
 
     /// This node stops.
-    pub(super) fn fail_all_waiting_streams(&mut self) {
-        let waiting: Vec<StreamKey> = self.streams.waiting.iter().map(|(_, key)| *key).collect();
-        waiting.into_iter().for_each(|key| self.reset_stream(key, Reason::Reset));
+    pub(super) fn reset_all_streams(&mut self) {
+        let all: Vec<StreamKey> = self.streams.by_key.keys().copied().collect();
+        all.into_iter().for_each(|key| self.reset_stream(key, Reason::Reset));
         self.schedule_waiting();
     }
 
