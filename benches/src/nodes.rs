@@ -143,6 +143,7 @@ fn node(index: usize, now: Instant) -> Node {
         incarnation: Incarnation { counter: 1, random: [3; 16] },
         introducers: if index == SERVER { Vec::new() } else { vec![address(SERVER)] },
         found: index == SERVER,
+        expect: None,
         saved: None,
         network: LocalNetwork { sockets: vec![(SocketId(0), own)], interfaces: vec![own.ip()], advertised: Vec::new() },
         relay_only: false,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::master;
+
 /// The settings of a node. All queues, tables and buffers are bounded by a field of this type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -97,6 +99,8 @@ pub struct Config {
     pub link_interest: Duration,
     /// After how long without any server a node says that none answered. Default 5 s.
     pub no_server_after: Duration,
+    /// How servers agree on one Master.
+    pub master: master::Settings,
 
     /// The ciphers for packets in the order of preference; the adapter puts AES first where the CPU has it.
     pub ciphers: Vec<Cipher>,
@@ -149,6 +153,7 @@ impl Default for Config {
             server_grace: Duration::from_secs(3),
             link_interest: Duration::from_secs(30),
             no_server_after: Duration::from_secs(5),
+            master: master::Settings::default(),
             ciphers: vec![Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305],
             max_segments: 44,
         }

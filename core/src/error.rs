@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::Id;
+use crate::{Id, master};
 
 /// Why a message, a request or a stream failed. The text of each is part of the programs' contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +99,12 @@ pub enum CommandError {
     /// The handle names nothing that is still there.
     #[error("that request or stream is over")]
     Gone,
+    /// Only servers are members of the cluster.
+    #[error("this node is a peer: only servers sit in the council, ask one of them")]
+    NotAServer,
+    /// The members cannot be changed so.
+    #[error(transparent)]
+    Members(#[from] master::CommandError),
     /// `stop` was called.
     #[error("this node is stopping")]
     Stopped,
@@ -123,6 +129,9 @@ pub enum StartError {
     /// The saved state is another identity's.
     #[error("the saved state belongs to {0}: use its own key or another state")]
     ForeignState(Id),
+    /// What this server knew of the Master cannot be used.
+    #[error(transparent)]
+    Master(#[from] master::StartError),
     /// A value in the configuration is out of range.
     #[error("bad configuration: {0}")]
     BadConfig(&'static str),

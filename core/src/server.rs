@@ -26,6 +26,8 @@ pub(crate) struct ServerTables {
     max_peers: usize,
     /// The other servers linked to this one.
     servers: BTreeMap<Id, ServerRow>,
+    /// Those of them that no cluster has admitted: they serve no peers.
+    waiting: BTreeSet<Id>,
     /// Which servers each of them shows.
     heard_of: BTreeMap<Id, BTreeSet<Id>>,
 }
@@ -40,6 +42,7 @@ impl ServerTables {
             links: BTreeMap::new(),
             max_peers: config.max_peers,
             servers: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             heard_of: BTreeMap::new(),
         }
     }
@@ -112,9 +115,20 @@ impl ServerTables {
         self.servers.insert(id, row.clone()) != Some(row)
     }
 
+    /// A linked server belongs to no cluster yet.
+    pub(crate) fn set_waiting(&mut self, id: Id) {
+        self.waiting.insert(id);
+    }
+
+    /// A linked server belongs to the cluster. Returns whether that is news.
+    pub(crate) fn admit_server(&mut self, id: &Id) -> bool {
+        self.waiting.remove(id)
+    }
+
     /// The link to another server is lost. Returns whether C changed.
     pub(crate) fn remove_server(&mut self, id: &Id) -> bool {
         self.heard_of.remove(id);
+        self.waiting.remove(id);
         self.servers.remove(id).is_some()
     }
 
@@ -141,14 +155,26 @@ impl ServerTables {
         self.servers.get(id)
     }
 
-    /// C as told to others.
+    /// C as told to servers.
     pub(crate) fn servers(&self) -> impl Iterator<Item = (Id, &ServerRow)> {
         [(self.own, &self.row)].into_iter().chain(self.servers.iter().map(|(id, row)| (*id, row)))
+    }
+
+    /// C as told to peers.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = (Id, &ServerRow)> {
+        self.servers().filter(|(id, _)| !self.waiting.contains(id))
     }
 
     /// Table A.
     pub(crate) fn clients(&self) -> impl Iterator<Item = (&Id, &PeerRow)> {
         self.directory.rows().iter()
+    }
+
+    /// The servers to which clients report links.
+    pub(crate) fn witnessed_servers(&self) -> BTreeSet<Id> {
+        // servers sort behind peers
+        let servers = self.links.values().flat_map(|links| links.rows().keys().rev().take_while(|id| id.is_server()));
+        servers.copied().collect()
     }
 
     /// Table B.

@@ -67,6 +67,7 @@ fn server(now: Instant) -> Node {
         incarnation: Incarnation { counter: 1, random: [4; 16] },
         introducers: Vec::new(),
         found: true,
+        expect: None,
         saved: None,
         network: LocalNetwork {
             sockets: vec![(SocketId(0), address)],

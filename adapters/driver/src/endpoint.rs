@@ -63,6 +63,7 @@ impl Endpoint {
             incarnation: Incarnation { counter, random: random()? },
             introducers: options.join.clone(),
             found: options.found,
+            expect: options.expect,
             saved,
             network: network.clone(),
             relay_only: options.relay_only,

@@ -29,6 +29,9 @@ pub struct Options {
     pub join: Vec<SocketAddr>,
     /// Make a new cluster, if there is no saved one.
     pub found: bool,
+    /// Without saved state: wait for so many servers, this one included, and make a new cluster with them, unless one of
+    /// them has one.
+    pub expect: Option<usize>,
     /// Never use a direct path to another peer.
     pub relay_only: bool,
     /// The directory of the durable state, made if missing; without one, nothing outlives the node.
@@ -50,6 +53,7 @@ impl Options {
             advertise: Vec::new(),
             join: Vec::new(),
             found: false,
+            expect: None,
             relay_only: false,
             state: None,
             filter: None,

@@ -296,6 +296,8 @@ impl Machine for Fake {
             name: p2pcore::Name::default(),
             listen: Vec::new(),
             suspended: true,
+            master: None,
+            members: Vec::new(),
             servers: Vec::new(),
             peers: Vec::new(),
             clients: Vec::new(),

@@ -1,5 +1,7 @@
 //! How a server begins, what is to be done outside, and what it tells.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Durable, MasterMessage, MasterView, PersistId};
 use crate::{
     id::{ClusterId, Id},
@@ -84,7 +86,7 @@ pub enum Event {
 }
 
 /// A committed member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MemberInfo {
     /// Who.
     pub id: Id,

@@ -30,6 +30,12 @@ impl Hearsay {
         self.changed_since(before)
     }
 
+    /// The other servers that show a Master which `server` does not show, or no longer.
+    pub fn contradicting(&self, server: &Id) -> impl Iterator<Item = Id> {
+        let token = self.told.get(server).and_then(MasterView::token);
+        self.told.iter().filter(move |(_, view)| view.token() > token).map(|(id, _)| *id)
+    }
+
     /// The highest token that a linked server shows, unless a higher Elected one was shown before: then the servers that
     /// know that one are out of reach, and there is no Master to be shown.
     pub fn view(&self) -> MasterView {
@@ -66,6 +72,18 @@ mod tests {
         assert_eq!(hearsay.told(server(2), view(Kind::Elected, 2)), None);
         assert_eq!(hearsay.told(server(3), view(Kind::Provisional, 9)), None);
         assert_eq!(hearsay.told(server(2), view(Kind::Elected, 4)), Some(view(Kind::Elected, 4)));
+    }
+
+    #[test]
+    fn those_who_show_another_master_are_named() {
+        let mut hearsay = Hearsay::default();
+        hearsay.told(server(1), view(Kind::Elected, 3));
+        hearsay.told(server(2), view(Kind::Elected, 3));
+        hearsay.told(server(3), MasterView::NoMaster(None));
+        assert!(hearsay.contradicting(&server(3)).eq([server(1), server(2)]));
+        hearsay.told(server(2), view(Kind::Elected, 4));
+        assert_eq!(hearsay.contradicting(&server(2)).next(), None);
+        assert!(hearsay.contradicting(&server(1)).eq([server(2)]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::id::Id;
+use crate::id::{Id, hex};
 
 /// What stands behind a Master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,14 +42,24 @@ pub struct Token {
 }
 
 impl Token {
+    /// The length of the binary form.
+    pub const LEN: usize = 8 + 1 + 8 + Id::LEN;
     /// The length of the text form.
-    pub const TEXT_LEN: usize = 68;
+    pub const TEXT_LEN: usize = 2 * Self::LEN;
+
+    /// The binary form: generation, kind, term (big endian) and Id, so that the order of the bytes is the order of the tokens.
+    pub fn to_bytes(&self) -> [u8; Self::LEN] {
+        let (generation, term, id) = (self.generation.to_be_bytes(), self.term.to_be_bytes(), self.id.to_bytes());
+        let mut bytes = [0; Self::LEN];
+        let all = generation.into_iter().chain([self.kind as u8]).chain(term).chain(id);
+        bytes.iter_mut().zip(all).for_each(|(byte, value)| *byte = value);
+        bytes
+    }
 }
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:02x}{:016x}", self.generation, self.kind as u8, self.term)?;
-        self.id.to_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.to_bytes()))
     }
 }
 

@@ -11,6 +11,11 @@ impl Council {
         self.told_view
     }
 
+    /// Whether [`witnessed`](Self::witnessed) matters: this is the last one of two members, out of touch with the other.
+    pub fn wants_witnesses(&self) -> bool {
+        self.is_heir() && self.roster.ids().any(|id| id != self.id && !self.links.contains_key(&id))
+    }
+
     /// Compares what is to be shown with what was told, and says that this server is the Master if it is.
     pub(super) fn watch(&mut self, now: Instant) {
         #[cfg(test)]

@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 
-use super::{Kind, Violation};
+use super::{FENCE_LEN, Fence, Kind, Violation};
 use crate::Reason;
 
 /// A message up to this many bytes is one frame, copied beside its neighbours; a longer one goes in parts.
 pub(super) const MAX_WHOLE: usize = 16 * 1024;
-/// The longest head of a frame: tag, request id, reason or length.
-pub(super) const MAX_HEAD: usize = 1 + MAX_VARINT + MAX_VARINT;
+/// The longest head of a frame: tag, request id, fence, length.
+pub(super) const MAX_HEAD: usize = MAX_PLAIN_HEAD + FENCE_LEN;
+/// The same without a fence.
+pub(super) const MAX_PLAIN_HEAD: usize = 1 + MAX_VARINT + MAX_VARINT;
 /// More numbers than this are never skipped at once: no sender has had so many in flight.
 pub(super) const MAX_SKIP: u64 = 1 << 32;
 
@@ -21,14 +23,17 @@ const REFUSAL: u8 = 4;
 const SKIP: u8 = 5;
 const PART: u8 = 6;
 const ABORT: u8 = 7;
-/// Set on MESSAGE, REQUEST or REPLY: the payload follows in PARTs.
+const MASTER_MESSAGE: u8 = 8;
+const MASTER_REQUEST: u8 = 9;
+/// Set on a frame with a payload: that follows in PARTs.
 const IN_PARTS: u8 = 0x10;
 
 /// About how many bytes the head takes, to size a buffer.
 pub(super) const fn head_estimate(kind: &Kind) -> usize {
     match kind {
         Kind::Message => 4,
-        Kind::Request { .. } | Kind::Reply { .. } => MAX_HEAD,
+        Kind::Request { .. } | Kind::Reply { .. } => MAX_PLAIN_HEAD,
+        Kind::MasterMessage { .. } | Kind::MasterRequest { .. } => MAX_HEAD,
     }
 }
 
@@ -72,6 +77,8 @@ fn put_kind(buf: &mut Vec<u8>, kind: &Kind, flag: u8) {
             buf.push(REQUEST | flag);
             put_varint(buf, rid);
         }
+        Kind::MasterMessage { rid, fence } => put_to_master(buf, MASTER_MESSAGE | flag, rid, &fence),
+        Kind::MasterRequest { rid, fence } => put_to_master(buf, MASTER_REQUEST | flag, rid, &fence),
         Kind::Reply { rid, result: Ok(()) } => {
             buf.push(REPLY | flag);
             put_varint(buf, rid);
@@ -82,6 +89,12 @@ fn put_kind(buf: &mut Vec<u8>, kind: &Kind, flag: u8) {
             buf.push(reason_code(reason));
         }
     }
+}
+
+fn put_to_master(buf: &mut Vec<u8>, tag: u8, rid: u64, fence: &Fence) {
+    buf.push(tag);
+    put_varint(buf, rid);
+    buf.extend_from_slice(fence);
 }
 
 fn put_varint(buf: &mut Vec<u8>, mut value: u64) {
@@ -274,12 +287,21 @@ impl Reader<'_> {
                     MESSAGE => Kind::Message,
                     REQUEST => Kind::Request { rid: self.varint()? },
                     REPLY => Kind::Reply { rid: self.varint()?, result: Ok(()) },
+                    MASTER_MESSAGE => Kind::MasterMessage { rid: self.varint()?, fence: self.fence()? },
+                    MASTER_REQUEST => Kind::MasterRequest { rid: self.varint()?, fence: self.fence()? },
                     _ => return Err(Stop::Bad(Violation("an unknown frame"))),
                 };
                 let len = self.varint()?;
                 if tag & IN_PARTS == 0 { Head::Whole(kind, len) } else { Head::InParts(kind, len) }
             }
         })
+    }
+
+    fn fence(&mut self) -> Result<Fence, Stop> {
+        let end = self.at.saturating_add(FENCE_LEN);
+        let bytes = self.bytes.get(self.at..end).ok_or(Stop::Short)?;
+        self.at = end;
+        bytes.try_into().map_err(|_| Stop::Short)
     }
 
     fn byte(&mut self) -> Result<u8, Stop> {
@@ -385,9 +407,16 @@ mod tests {
         buf.extend_from_slice(b"c");
         put_in_parts(&mut buf, &Kind::Request { rid: 2 }, 9);
         put_abort(&mut buf);
+        let fence = [b'f'; FENCE_LEN];
+        put_whole(&mut buf, &Kind::MasterMessage { rid: 2, fence }, &Bytes::from_static(b"y"));
+        put_in_parts(&mut buf, &Kind::MasterRequest { rid: 3, fence }, 1);
+        put_part(&mut buf, 1);
+        buf.extend_from_slice(b"z");
         let bytes = [
             &b"\x01\x02hi\x02\xac\x02\x00\x03\x7f\x01x\x04\x01\x07"[..],
             b"\x05\x80\x01\x11\x03\x06\x02ab\x06\x01c\x12\x02\x09\x07",
+            b"\x08\x02ffffffffffffffffffffffffffffffffff\x01y",
+            b"\x19\x03ffffffffffffffffffffffffffffffffff\x01\x06\x01z",
         ]
         .concat();
         assert_eq!(buf, bytes);
@@ -398,6 +427,8 @@ mod tests {
             Item::Message(refused, Bytes::new()),
             Item::Skip(128),
             Item::Message(Kind::Message, Bytes::from_static(b"abc")),
+            Item::Message(Kind::MasterMessage { rid: 2, fence }, Bytes::from_static(b"y")),
+            Item::Message(Kind::MasterRequest { rid: 3, fence }, Bytes::from_static(b"z")),
         ];
         assert_eq!(assemble([buf.clone().into()]), (items.into(), None));
     }
@@ -430,7 +461,7 @@ mod tests {
     fn frames_that_cannot_be_are_violations() {
         let bad: [&[u8]; 16] = [
             &[0],
-            &[8],
+            &[10],
             &[0x14],
             &[0x15],
             &[0xff],
@@ -455,6 +486,8 @@ mod tests {
         let kind = prop_oneof![
             Just(Kind::Message),
             any::<u64>().prop_map(|rid| Kind::Request { rid }),
+            any::<u64>().prop_map(|rid| Kind::MasterMessage { rid, fence: [rid as u8; FENCE_LEN] }),
+            any::<u64>().prop_map(|rid| Kind::MasterRequest { rid, fence: [rid as u8; FENCE_LEN] }),
             any::<u64>().prop_map(|rid| Kind::Reply { rid, result: Ok(()) }),
         ];
         let len = prop_oneof![0..100usize, 0..70_000usize];

@@ -34,6 +34,12 @@ pub const MAX_LANES: usize = 16;
 /// [`Conversation::receive`] between two looks at [`Conversation::can_receive`].
 pub const MAX_CHUNK: usize = 64 * 1024;
 
+/// The length of a [`Fence`] in bytes.
+pub const FENCE_LEN: usize = 34;
+
+/// Under which Master's token something was sent, in its binary form; opaque here.
+pub type Fence = [u8; FENCE_LEN];
+
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -44,7 +50,21 @@ pub enum Kind {
         /// The sender's number for it.
         rid: u64,
     },
-    /// The answer to a request; one with a reason carries no data.
+    /// A message to the Master of `fence`; an empty reply names `rid` when that Master's application has taken it.
+    MasterMessage {
+        /// The sender's number for it.
+        rid: u64,
+        /// The Master that is meant.
+        fence: Fence,
+    },
+    /// A request to the Master of `fence`; the reply names `rid`.
+    MasterRequest {
+        /// The sender's number for it.
+        rid: u64,
+        /// The Master that is meant.
+        fence: Fence,
+    },
+    /// The answer to one of those that have a number; one with a reason carries no data.
     Reply {
         /// The asker's number for it.
         rid: u64,

@@ -117,7 +117,8 @@ impl SendLane {
                 break;
             }
             let in_parts = len > frame::MAX_WHOLE;
-            let estimate = if in_parts { 0 } else { len } + 3 * frame::MAX_HEAD;
+            let heads = frame::head_estimate(&message.kind) + 2 * frame::MAX_PLAIN_HEAD;
+            let estimate = if in_parts { heads } else { len + heads };
             if !buf.is_empty() && buf.len() + estimate > MAX_CHUNK {
                 break;
             }

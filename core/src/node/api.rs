@@ -8,7 +8,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{Id, Identity, Incarnation, Name, NetworkKey, Reason, Role, ServerKey};
+use crate::{
+    Id, Identity, Incarnation, Name, NetworkKey, Reason, Role, ServerKey,
+    master::{self, MasterView, MemberInfo, Token},
+};
 pub use crate::{message::Outcome, path::PathKind};
 
 /// All that a node is given at its start; it takes nothing from anywhere else.
@@ -28,6 +31,9 @@ pub struct Start {
     pub introducers: Vec<SocketAddr>,
     /// Make a new cluster, if there is no saved one.
     pub found: bool,
+    /// Without saved state: wait for so many servers, this one included, and make a new cluster with them, unless one of
+    /// them has one.
+    pub expect: Option<usize>,
     /// What the last run asked to persist.
     pub saved: Option<Bytes>,
     /// The sockets and interfaces.
@@ -68,6 +74,8 @@ pub enum Input {
     Persisted(PersistId),
     /// Interfaces or sockets changed.
     NetworkChanged(LocalNetwork),
+    /// The machine was asleep: its clock may have stood still, so that nothing is certain that was to end by now.
+    Resumed,
 }
 
 /// One or several datagrams of one sender, as the kernel's receive offload (GRO) hands them out.
@@ -309,6 +317,13 @@ pub enum Event {
         /// Where the holders were seen.
         addresses: Vec<SocketAddr>,
     },
+    /// Who is the Master, when first known and at each change, also of the token alone.
+    Master(MasterView),
+    /// The committed members of the cluster or who of them votes, from the oldest on.
+    Members(Vec<MemberInfo>),
+    /// This server is no member of its cluster any more, because it left or was removed: it says goodbye and stops. When it
+    /// is started again with its state, it asks to join as a new member.
+    Left,
     /// Something the operator should know: a wrong key or address, a foreign cluster.
     Warning(Warning),
     /// Goodbye is said and every link is closed: the node may be dropped.
@@ -344,6 +359,9 @@ pub enum Warning {
         /// That server.
         id: Id,
     },
+    /// Something about the members.
+    #[error(transparent)]
+    Master(#[from] master::Warning),
 }
 
 fn list(addresses: &[SocketAddr]) -> String {
@@ -361,6 +379,10 @@ pub struct Status {
     pub listen: Vec<SocketAddr>,
     /// Whether it has no link to any server.
     pub suspended: bool,
+    /// Who is the Master; `None` until anything is known.
+    pub master: Option<MasterView>,
+    /// The committed members of the cluster, from the oldest on.
+    pub members: Vec<MemberInfo>,
     /// Table C, and own links to the servers.
     pub servers: Vec<ServerStatus>,
     /// The union of the tables E, and own links to the peers.
@@ -377,6 +399,23 @@ impl Status {
     /// Server or peer.
     pub fn role(&self) -> Role {
         self.id.role()
+    }
+}
+
+/// The right to act as Master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Give it to each resource that fences.
+    pub token: Token,
+    /// The right ends then, strictly before anybody else can have it, while clocks keep the bound of
+    /// [`Timing::drift_ppm`](crate::raft::Timing::drift_ppm).
+    pub until: Instant,
+}
+
+impl Guard {
+    /// Whether it holds at `now`.
+    pub fn is_valid(&self, now: Instant) -> bool {
+        now < self.until
     }
 }
 

@@ -41,6 +41,9 @@ impl Node {
             (RoleState::Server(_), Control::ForeignCluster { id: foreigner, cluster }) if foreigner.is_server() => {
                 self.on_foreigner(id, foreigner, cluster);
             }
+            (_, Control::Council(message)) => self.on_council_message(now, token, id, *message),
+            (_, Control::Master(view)) => self.on_master_told(now, token, id, view),
+            (_, Control::Members(members)) => self.on_members_told(now, token, members),
             (_, Control::Servers(rows)) => self.on_servers(now, token, id, rows.into_vec()),
             (RoleState::Peer(tables), Control::Directory(update)) => match tables.apply(now, &id, update) {
                 Ok(news) => self.take_news(now, news),
@@ -68,6 +71,7 @@ impl Node {
                 if let Err(Lost) = tables.report(id, report) {
                     self.tell(now, id, &Control::LinksLost);
                 }
+                self.witness(now);
             }
             Control::SeenElsewhere(sighting) => self.on_seen_elsewhere(now, &sighting),
             Control::ForeignCluster { id: foreigner, cluster } if foreigner.is_server() => {

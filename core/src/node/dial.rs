@@ -205,7 +205,7 @@ impl Node {
         if self.stopping.is_some() {
             return;
         }
-        let needed = self.linked_servers.is_empty();
+        let needed = self.linked_servers.is_empty() || (self.id().is_server() && self.cluster.is_none());
         let Some(introducer) = self.introducers.get_mut(index) else { return };
         if introducer.is_self || introducer.dialling.is_some() {
             return;

@@ -118,7 +118,9 @@ impl Node {
             }
             return self.close(now, token, code);
         }
-        if let (None, Some(cluster), true) = (self.cluster, hello.cluster, id.is_server()) {
+        // a server belongs to a cluster once that has admitted it
+        let takes_over = id.is_server() && !self.id().is_server();
+        if let (None, Some(cluster), true) = (self.cluster, hello.cluster, takes_over) {
             self.cluster = Some(cluster);
             self.save();
         }
@@ -137,6 +139,7 @@ impl Node {
         }
         match (self.cluster, hello.cluster) {
             (Some(own), Some(theirs)) if own != theirs => Err(CloseCode::ForeignCluster),
+            (None, None) if both_servers && self.expects => Ok(()),
             (None, None) if self.id().is_server() || id.is_server() => Err(CloseCode::NotAdmitted),
             (Some(_), None) if id.is_server() && !both_servers => Err(CloseCode::NotAdmitted),
             (None, _) if self.id().is_server() && !id.is_server() => Err(CloseCode::NotAdmitted),

@@ -1,4 +1,4 @@
-//! The application's side of messages: sending, requests, replies, datagrams, receipts.
+//! The application's side of messages: sending, datagrams, receipts, and what arrives.
 
 use std::{
     collections::BTreeMap,
@@ -7,20 +7,20 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Event, Node, Outcome, Receipt, ReplyToken, RequestId, SendId, SendOptions, Timer, roles::RoleState};
+use super::{Event, Node, Outcome, Receipt, ReplyToken, SendId, SendOptions, roles::RoleState};
 use crate::{
-    CommandError, Config, Id, Reason,
+    CommandError, Config, Id, Name, Reason,
     link::LinkToken,
-    message::{ConversationEvent, Kind, Outgoing, Requests, RequestsFull},
+    message::{ConversationEvent, Fence, Kind, Outgoing, Requests},
 };
 
 /// Marks the tags of requests among those of messages.
-const REQUEST: u64 = 1 << 63;
+pub(super) const REQUEST: u64 = 1 << 63;
 /// The tag of replies: nobody asks what became of them.
-const REPLY: u64 = u64::MAX;
+pub(super) const REPLY: u64 = u64::MAX;
 
 /// `now + time`; a year from now if that is beyond what an instant can be.
-fn after(now: Instant, time: Duration) -> Instant {
+pub(super) fn after(now: Instant, time: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 86_400);
     now.checked_add(time).unwrap_or(now + YEAR)
 }
@@ -28,16 +28,26 @@ fn after(now: Instant, time: Duration) -> Instant {
 /// What a receipt is for.
 #[derive(Clone, Copy, Debug)]
 enum Handed {
-    Remote { from: Id, conversation: u64, lane: u8, seq: u64 },
+    Remote { from: Id, conversation: u64, lane: u8, seq: u64, to_master: Option<(u64, Fence)> },
     Own { send: SendId },
+    OwnToMaster { rid: u64, fence: Fence },
+}
+
+/// Who waits for a reply.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) by: Id,
+    pub(super) rid: u64,
+    /// It is the Master under this token that was asked.
+    pub(super) fence: Option<Fence>,
 }
 
 /// Numbers given to the application and what they stand for.
 pub(super) struct Messages {
     next: u64,
     receipts: BTreeMap<Receipt, Handed>,
-    replies: BTreeMap<ReplyToken, (Id, u64)>,
-    requests: Requests,
+    pub(super) replies: BTreeMap<ReplyToken, Asked>,
+    pub(super) requests: Requests,
     max_replies: usize,
 }
 
@@ -52,9 +62,24 @@ impl Messages {
         }
     }
 
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    fn receipt(&mut self, handed: Handed) -> Receipt {
+        let receipt = Receipt(self.number());
+        self.receipts.insert(receipt, handed);
+        receipt
+    }
+
+    fn reply_token(&mut self, asked: Asked) -> ReplyToken {
+        let token = ReplyToken(self.number());
+        self.replies.insert(token, asked);
+        if self.replies.len() > self.max_replies {
+            self.replies.pop_first();
+        }
+        token
     }
 }
 
@@ -88,8 +113,7 @@ impl Node {
 
     fn send_one(&mut self, now: Instant, id: Id, send: SendId, data: &Bytes, lane: u8, expires: Instant) {
         if id == self.id() {
-            let receipt = Receipt(self.messages.number());
-            self.messages.receipts.insert(receipt, Handed::Own { send });
+            let receipt = self.messages.receipt(Handed::Own { send });
             let name = self.name.clone();
             return self.event(Event::Message { from: id, name, lane, data: data.clone(), receipt });
         }
@@ -104,7 +128,7 @@ impl Node {
         }
     }
 
-    fn check_message(&self, len: usize, lane: u8) -> Result<(), CommandError> {
+    pub(super) fn check_message(&self, len: usize, lane: u8) -> Result<(), CommandError> {
         if self.stopping.is_some() {
             return Err(CommandError::Stopped);
         }
@@ -153,7 +177,7 @@ impl Node {
     }
 
     /// The conversation with `id` has something to say.
-    fn written_to(&mut self, now: Instant, id: Id) {
+    pub(super) fn written_to(&mut self, now: Instant, id: Id) {
         self.unwritten.insert(id);
         self.want_link(now, id);
     }
@@ -190,7 +214,11 @@ impl Node {
     pub fn handed(&mut self, now: Instant, receipt: Receipt) {
         self.now = now;
         match self.messages.receipts.remove(&receipt) {
-            Some(Handed::Remote { from, conversation, lane, seq }) => {
+            Some(Handed::Remote { from, conversation, lane, seq, to_master }) => {
+                if let Some((rid, fence)) = to_master {
+                    let result = self.still_held(now, &fence);
+                    self.answer(now, from, rid, result.map(|()| Bytes::new()));
+                }
                 let remote = self.remotes.get_mut(&from).filter(|r| r.conversation_number == conversation);
                 let Some(conversation) = remote.and_then(|remote| remote.conversation.as_mut()) else { return };
                 conversation.handed(now, lane, seq);
@@ -201,82 +229,12 @@ impl Node {
                 let to = self.id();
                 self.event(Event::Outcome { send, to, outcome: Outcome::Delivered });
             }
+            Some(Handed::OwnToMaster { rid, fence }) => {
+                let result = self.still_held(now, &fence);
+                self.answered(self.id(), rid, result.map(|()| Bytes::new()));
+            }
             None => {}
         }
-    }
-
-    /// Asks `to` for a reply; one [`Event::Reply`] follows, after `timeout` (or `Config::request_timeout`) at the latest.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    pub fn request(
-        &mut self,
-        now: Instant,
-        to: Id,
-        data: Bytes,
-        timeout: Option<Duration>,
-    ) -> Result<RequestId, CommandError> {
-        self.now = now;
-        self.check_message(data.len(), 0)?;
-        if to == self.id() {
-            return Err(CommandError::BadDestinations);
-        }
-        let expires = after(now, timeout.unwrap_or(self.config.request_timeout));
-        let reachable = self.reachable(now, &to);
-        if reachable.is_ok() && !self.conversation(now, to).has_room(data.len()) {
-            return Err(CommandError::Blocked { to, data });
-        }
-        let rid = match self.messages.requests.insert(to, expires) {
-            Ok(rid) => rid,
-            Err(RequestsFull) => return Err(CommandError::Failed(Reason::Full)),
-        };
-        let request = RequestId(rid);
-        if let Err(reason) = reachable {
-            self.messages.requests.remove(rid);
-            self.event(Event::Reply { request, from: to, result: Err(reason) });
-            return Ok(request);
-        }
-        let outgoing = Outgoing { lane: 0, kind: Kind::Request { rid }, data, expires, tag: REQUEST | rid };
-        if self.conversation(now, to).send(now, outgoing).is_err() {
-            self.messages.requests.remove(rid);
-            return Err(CommandError::Failed(Reason::Full));
-        }
-        self.timers.set(Timer::Requests, self.messages.requests.deadline());
-        self.written_to(now, to);
-        Ok(request)
-    }
-
-    pub(super) fn requests_due(&mut self, now: Instant) {
-        while let Some((rid, to)) = self.messages.requests.pop_due(now) {
-            self.event(Event::Reply { request: RequestId(rid), from: to, result: Err(Reason::Timeout) });
-        }
-        self.timers.set(Timer::Requests, self.messages.requests.deadline());
-    }
-
-    /// Answers a request; `Err` refuses it.
-    ///
-    /// # Errors
-    /// `Gone` if it was answered before or its sender's link state is gone; `Blocked` gives the reply back.
-    pub fn reply(
-        &mut self,
-        now: Instant,
-        token: ReplyToken,
-        result: Result<Bytes, Reason>,
-    ) -> Result<(), CommandError> {
-        self.now = now;
-        let data = result.clone().unwrap_or_default();
-        self.check_message(data.len(), 0)?;
-        let (to, rid) = *self.messages.replies.get(&token).ok_or(CommandError::Gone)?;
-        let expires = now + self.config.message_ttl;
-        let kind = Kind::Reply { rid, result: result.map(drop) };
-        let outgoing = Outgoing { lane: 0, kind, data: data.clone(), expires, tag: REPLY };
-        if self.conversation(now, to).send(now, outgoing).is_err() {
-            return Err(CommandError::Blocked { to, data });
-        }
-        self.messages.replies.remove(&token);
-        self.unwritten.insert(to);
-        self.hurry(now, to);
-        Ok(())
     }
 
     /// Sends one best-effort datagram; it may be lost on the way, which nobody is told.
@@ -328,27 +286,72 @@ impl Node {
 
     fn on_arrived(&mut self, now: Instant, from: Id, lane: u8, seq: u64, kind: Kind, data: Bytes) {
         let remote = self.remotes.get(&from);
-        let (name, conversation) = remote.map(|r| (r.name.clone(), r.conversation_number)).unwrap_or_default();
-        let receipt = Receipt(self.messages.number());
-        self.messages.receipts.insert(receipt, Handed::Remote { from, conversation, lane, seq });
+        let conversation = remote.map(|remote| remote.conversation_number).unwrap_or_default();
+        let handed = |to_master| Handed::Remote { from, conversation, lane, seq, to_master };
         match kind {
-            Kind::Message => self.event(Event::Message { from, name, lane, data, receipt }),
+            Kind::MasterMessage { rid, fence } | Kind::MasterRequest { rid, fence } if !self.holds(now, &fence) => {
+                let receipt = self.messages.receipt(handed(None));
+                self.handed(now, receipt);
+                self.answer(now, from, rid, Err(Reason::MasterChanged));
+            }
+            Kind::Message => {
+                let receipt = self.messages.receipt(handed(None));
+                self.message(from, lane, data, receipt);
+            }
+            Kind::MasterMessage { rid, fence } => {
+                let receipt = self.messages.receipt(handed(Some((rid, fence))));
+                self.message(from, lane, data, receipt);
+            }
             Kind::Request { rid } => {
-                let token = ReplyToken(self.messages.number());
-                self.messages.replies.insert(token, (from, rid));
-                if self.messages.replies.len() > self.messages.max_replies {
-                    self.messages.replies.pop_first();
-                }
-                self.event(Event::Request { from, name, data, token, receipt });
+                let receipt = self.messages.receipt(handed(None));
+                self.asked(Asked { by: from, rid, fence: None }, data, receipt);
+            }
+            Kind::MasterRequest { rid, fence } => {
+                let receipt = self.messages.receipt(handed(None));
+                self.asked(Asked { by: from, rid, fence: Some(fence) }, data, receipt);
             }
             Kind::Reply { rid, result } => {
+                let receipt = self.messages.receipt(handed(None));
                 self.handed(now, receipt);
-                if self.messages.requests.reply(from, rid) {
-                    self.timers.set(Timer::Requests, self.messages.requests.deadline());
-                    let result = result.map(|()| data);
-                    self.event(Event::Reply { request: RequestId(rid), from, result });
-                }
+                self.answered(from, rid, result.map(|()| data));
             }
+        }
+    }
+
+    /// What this node sends to the Master, which is itself.
+    pub(super) fn arrived_from_self(&mut self, now: Instant, lane: u8, kind: Kind, data: Bytes) {
+        let by = self.id();
+        match kind {
+            Kind::MasterMessage { rid, fence } | Kind::MasterRequest { rid, fence } if !self.holds(now, &fence) => {
+                self.request_failed(rid, Reason::MasterChanged);
+            }
+            Kind::MasterMessage { rid, fence } => {
+                let receipt = self.messages.receipt(Handed::OwnToMaster { rid, fence });
+                self.message(by, lane, data, receipt);
+            }
+            Kind::MasterRequest { rid, fence } => {
+                let receipt = Receipt(self.messages.number());
+                self.asked(Asked { by, rid, fence: Some(fence) }, data, receipt);
+            }
+            Kind::Message | Kind::Request { .. } | Kind::Reply { .. } => {}
+        }
+    }
+
+    fn message(&mut self, from: Id, lane: u8, data: Bytes, receipt: Receipt) {
+        let name = self.name_of(&from);
+        self.event(Event::Message { from, name, lane, data, receipt });
+    }
+
+    fn asked(&mut self, asked: Asked, data: Bytes, receipt: Receipt) {
+        let (from, name) = (asked.by, self.name_of(&asked.by));
+        let token = self.messages.reply_token(asked);
+        self.event(Event::Request { from, name, data, token, receipt });
+    }
+
+    fn name_of(&self, id: &Id) -> Name {
+        match *id == self.id() {
+            true => self.name.clone(),
+            false => self.remotes.get(id).map(|remote| remote.name.clone()).unwrap_or_default(),
         }
     }
 
@@ -359,15 +362,11 @@ impl Node {
         if tag & REQUEST == 0 {
             return self.event(Event::Outcome { send: SendId(tag), to, outcome });
         }
-        let rid = tag & !REQUEST;
-        let reason = match outcome {
-            Outcome::Delivered => return,
-            Outcome::Failed(reason) => reason,
-            Outcome::Expired => Reason::Timeout,
-        };
-        if self.messages.requests.remove(rid).is_some() {
-            self.timers.set(Timer::Requests, self.messages.requests.deadline());
-            self.event(Event::Reply { request: RequestId(rid), from: to, result: Err(reason) });
+        match outcome {
+            // the reply says what became of it
+            Outcome::Delivered => {}
+            Outcome::Failed(reason) => self.request_failed(tag & !REQUEST, reason),
+            Outcome::Expired => self.request_failed(tag & !REQUEST, Reason::Timeout),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod absence;
 mod api;
 mod control;
+mod council;
 mod dial;
 mod foreign;
 mod goodbye;
@@ -15,12 +16,14 @@ mod own;
 mod persist;
 mod remote;
 mod reports;
+mod requests;
 mod roles;
 mod route;
 mod settle;
 mod sources;
 mod status;
 mod streams;
+mod to_master;
 mod twins;
 
 #[cfg(test)]
@@ -33,6 +36,8 @@ use std::{
 };
 
 pub use api::*;
+pub use council::MemberCommand;
+use council::{Mastery, Told};
 use foreign::Foreigners;
 use goodbye::Stopping;
 use links::Links;
@@ -45,6 +50,7 @@ use reports::LinkReports;
 use roles::RoleState;
 use route::Route;
 use streams::StreamTable;
+use to_master::ToMaster;
 
 use crate::{
     ClusterId, Config, Id, Identity, Incarnation, Name, ServerKey, StartError,
@@ -64,8 +70,10 @@ pub struct Node {
     server_key: Option<ServerKey>,
     relay_only: bool,
     cluster: Option<ClusterId>,
-    /// A cluster made just now: it counts once it is on disk.
-    founding: Option<(PersistId, ClusterId)>,
+    /// The cluster that this server founded or was admitted to just now: it counts once it is on disk.
+    admitted: Option<(PersistId, ClusterId)>,
+    /// Servers that wait for each other to found a cluster are linked without one.
+    expects: bool,
     introducers: Vec<dial::Introducer>,
     saved: Saved,
     network: OwnNetwork,
@@ -92,6 +100,9 @@ pub struct Node {
     messages: Messages,
     /// Conversations begun so far.
     conversations: u64,
+    to_master: ToMaster,
+    mastery: Mastery,
+    told: Told,
     streams: StreamTable,
     reports: LinkReports,
     foreigners: Foreigners,
@@ -136,6 +147,7 @@ enum Timer {
     Absent(Id),
     Directory,
     Leaving,
+    Council,
     NoServer,
     Stop,
 }
@@ -156,6 +168,7 @@ impl Timer {
             Self::Absent(_) => "absent",
             Self::Directory => "directory",
             Self::Leaving => "leaving",
+            Self::Council => "council",
             Self::NoServer => "no server",
             Self::Stop => "stop",
         }
@@ -177,18 +190,19 @@ impl Node {
         let id = start.identity.id();
         let saved = Saved::read(start.saved.as_ref(), id)?;
         let rng = Rng::from_seed(start.seed);
-        let founds = id.is_server() && start.found && saved.cluster.is_none();
         if id.is_server() {
             if start.server_key.is_none() {
                 return Err(StartError::NoServerKey);
             }
-            if saved.cluster.is_none() && !founds && start.introducers.is_empty() {
+            let begins = start.found || start.expect.is_some();
+            if saved.cluster.is_none() && !begins && start.introducers.is_empty() {
                 return Err(StartError::NoCluster);
             }
         } else if start.introducers.is_empty() && saved.servers.is_empty() {
             return Err(StartError::NoIntroducer);
         }
         let config = Arc::new(config);
+        let mastery = Mastery::new(&config, &start, &saved, &rng)?;
         let handshake = Handshake::new(start.identity.clone(), start.network_key.clone(), config.ciphers.clone());
         let env = Arc::new(LinkEnv { config: Arc::clone(&config), handshake: Arc::new(handshake) });
         let network = OwnNetwork::new(start.network, start.relay_only);
@@ -200,7 +214,8 @@ impl Node {
             server_key: start.server_key,
             relay_only: start.relay_only,
             cluster: saved.cluster,
-            founding: None,
+            admitted: None,
+            expects: start.expect.is_some(),
             introducers: start.introducers.into_iter().map(dial::Introducer::new).collect(),
             network,
             now: start.now,
@@ -219,6 +234,9 @@ impl Node {
             relay_sources: BTreeMap::new(),
             messages: Messages::new(&config, rng.fork("requests", 0).next_u64()),
             conversations: 0,
+            to_master: ToMaster::default(),
+            mastery,
+            told: Told::default(),
             streams: StreamTable::default(),
             reports: LinkReports::new(start.incarnation, config.max_links, config.directory_log),
             foreigners: Foreigners::default(),
@@ -237,9 +255,6 @@ impl Node {
             rng,
             config,
         };
-        if founds {
-            node.found();
-        }
         node.begin(start.now);
         Ok(node)
     }
@@ -251,6 +266,7 @@ impl Node {
             self.consider(now, id);
         }
         self.review_servers(now);
+        self.drain_council(now);
         for index in 0..self.introducers.len() {
             self.timers.set(Timer::Introducer(index), Some(now));
         }
@@ -265,8 +281,9 @@ impl Node {
         match input {
             Input::Datagram(datagram) => self.receive(now, datagram),
             Input::Timeout => {}
-            Input::Persisted(id) => self.persisted(id),
+            Input::Persisted(id) => self.persisted(now, id),
             Input::NetworkChanged(local) => self.network_changed(now, local),
+            Input::Resumed => self.resumed(now),
         }
         self.run_timers(now);
         self.settle(now);
@@ -298,6 +315,7 @@ impl Node {
                 Timer::Absent(id) => self.give_up_on(id),
                 Timer::Directory => self.send_directory(now),
                 Timer::Leaving => self.leaving_due(now),
+                Timer::Council => self.council_due(now),
                 Timer::NoServer => self.no_server_due(),
                 Timer::Stop => self.goodbye_due(now),
             }

@@ -1,15 +1,15 @@
-//! What a node remembers over a restart: its cluster and the servers it knew.
+//! What a node remembers over a restart: its cluster, the servers it knew, and its part in the council.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Node, Output, Persist, PersistId};
-use crate::{ClusterId, Id, Name, StartError};
+use crate::{ClusterId, Id, Name, StartError, master::Durable};
 
 /// The first byte of the saved state.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The saved state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,7 @@ pub(super) struct Saved {
     owner: Id,
     pub(super) cluster: Option<ClusterId>,
     pub(super) servers: BTreeMap<Id, SavedServer>,
+    pub(super) council: Option<Box<Durable>>,
     #[serde(skip)]
     orders: u64,
 }
@@ -32,7 +33,7 @@ impl Saved {
     /// Reads the saved state, or begins an empty one.
     pub(super) fn read(bytes: Option<&Bytes>, owner: Id) -> Result<Self, StartError> {
         let Some(bytes) = bytes else {
-            return Ok(Self { owner, cluster: None, servers: BTreeMap::new(), orders: 0 });
+            return Ok(Self { owner, cluster: None, servers: BTreeMap::new(), council: None, orders: 0 });
         };
         let saved: Self = match bytes.split_first() {
             Some((&VERSION, body)) => match postcard::take_from_bytes(body) {
@@ -55,28 +56,23 @@ impl Saved {
 }
 
 impl Node {
-    /// Makes a new cluster. Nobody hears of it before it is on disk: a restart would make another one.
-    pub(super) fn found(&mut self) {
-        let cluster = ClusterId(self.rng.fork("cluster", 0).bytes());
-        self.founding = Some((PersistId(self.saved.orders.saturating_add(1)), cluster));
-        self.save();
-    }
-
     /// An order is on disk, and so are those before it.
-    pub(super) fn persisted(&mut self, id: PersistId) {
-        if let Some((_, cluster)) = self.founding.take_if(|(order, _)| *order <= id) {
+    pub(super) fn persisted(&mut self, now: Instant, id: PersistId) {
+        if let Some((_, cluster)) = self.admitted.take_if(|(order, _)| *order <= id) {
             self.cluster = Some(cluster);
         }
+        self.council_persisted(now, id);
     }
 
     /// Orders the durable state to disk.
-    pub(super) fn save(&mut self) {
-        self.saved.cluster = self.cluster.or(self.founding.map(|(_, cluster)| cluster));
+    pub(super) fn save(&mut self) -> PersistId {
+        self.saved.cluster = self.cluster.or(self.admitted.map(|(_, cluster)| cluster));
         self.saved.orders = self.saved.orders.saturating_add(1);
         let persist = Persist { id: PersistId(self.saved.orders), state: self.saved.to_bytes() };
         // an order not taken yet is superseded: the new one holds the whole state
         self.outputs.retain(|output| !matches!(output, Output::Persist(_)));
         self.outputs.push_back(Output::Persist(persist));
+        PersistId(self.saved.orders)
     }
 
     /// Remembers where a server is, the addresses that worked included; one that is not linked makes room for it.

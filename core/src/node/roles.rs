@@ -106,6 +106,7 @@ impl Node {
             }
             RoleState::Peer(_) => self.report_link(now, id),
         }
+        self.council_linked(now, token, id);
         self.forget_remotes(now);
     }
 
@@ -160,6 +161,9 @@ impl Node {
             };
             let RoleState::Server(tables) = &mut self.role else { return };
             tables.set_server(id, row);
+            if hello.cluster.is_none() {
+                tables.set_waiting(id);
+            }
             self.broadcast_servers(now);
         } else {
             let RoleState::Server(tables) = &mut self.role else { return };
@@ -171,24 +175,27 @@ impl Node {
             if !self.takes_a_place(&id) {
                 self.event(Event::PeerUp { id, name: hello.name.clone() });
             }
-            let message = self.servers_message();
-            self.tell(now, id, &message);
+            self.tell_servers(now, id);
             self.directory_changed(now);
         }
     }
 
-    fn servers_message(&self) -> Control {
-        let RoleState::Server(tables) = &self.role else { return Control::Servers(Bounded::default()) };
-        Control::Servers(Bounded::first(tables.servers().map(|(id, row)| (id, row.clone()))))
-    }
-
     /// C goes to everybody on join and leave only.
-    fn broadcast_servers(&mut self, now: Instant) {
-        let message = self.servers_message();
+    pub(super) fn broadcast_servers(&mut self, now: Instant) {
         let linked: Vec<Id> = self.remotes.iter().filter(|(_, r)| r.current.is_some()).map(|(id, _)| *id).collect();
         for id in linked {
-            self.tell(now, id, &message);
+            self.tell_servers(now, id);
         }
+    }
+
+    fn tell_servers(&mut self, now: Instant, to: Id) {
+        let RoleState::Server(tables) = &self.role else { return };
+        let rows = |(id, row): (Id, &ServerRow)| (id, row.clone());
+        let message = match to.is_server() {
+            true => Bounded::first(tables.servers().map(rows)),
+            false => Bounded::first(tables.serving().map(rows)),
+        };
+        self.tell(now, to, &Control::Servers(message));
     }
 
     /// Gathers changes of E for a moment, then sends them as deltas.
@@ -257,6 +264,9 @@ impl Node {
             self.review_servers(now);
         } else if !replaced && self.is_peer_down(now, &id) {
             self.give_up_on(id);
+        }
+        if !replaced {
+            self.council_unlinked(now, id);
         }
         if own_network_changed {
             self.own_network_changed(now);

@@ -13,6 +13,8 @@ impl Node {
             name: self.name.clone(),
             listen: self.network.local().sockets.iter().map(|(_, address)| *address).collect(),
             suspended: self.is_suspended(),
+            master: self.master(),
+            members: self.members().to_vec(),
             servers: self.server_statuses(),
             peers: self.peer_statuses(),
             clients: self.client_infos(),

@@ -291,9 +291,9 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         let paths = self.candidates.iter().flat_map(|candidate| {
             [candidate.next_ping, candidate.awaited.map(|awaited| awaited.until), heartbeat_due(candidate)]
         });
-        let doubt = self.doubt.and_then(|doubt| {
+        let doubt = self.doubt.map(|doubt| {
             let grace = self.active().map(|active| self.grace_ends(active, doubt.since));
-            Some(grace.filter(|at| *at > now)?.min(doubt.next_round)).or(Some(doubt.next_round))
+            grace.filter(|at| *at > now).map_or(doubt.next_round, |at| at.min(doubt.next_round))
         });
         let silence = self.silence_due().filter(|_| self.doubt.is_none());
         let rival = self.rival.map(|rival| rival.next_ping);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClusterId, Id, Incarnation, Name,
+    master::{MasterMessage, MasterView, MemberInfo},
     message::SessionMessage,
     relay::Slot,
     table::{Bounded, LinkReport, NetworkInfo, PeerRow, ServerRow, Update},
@@ -54,6 +55,23 @@ pub enum Control {
         /// Its cluster, if it said so before it closed the link.
         cluster: Option<ClusterId>,
     },
+    /// What servers say to each other about the Master.
+    Council(Box<MasterMessage>),
+    /// Who is the Master, as the sending server sees it; for peers.
+    Master(MasterView),
+    /// The committed members, as the sending server knows them; for peers.
+    Members(Members),
+}
+
+/// The committed members of the cluster as of one commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// The generation of the cluster.
+    pub generation: u64,
+    /// The commit index at which they were seen; 0 for never.
+    pub version: u64,
+    /// From the oldest on.
+    pub list: Bounded<MemberInfo, MAX_SERVERS>,
 }
 
 /// A peer as some other server than the receiver shows it.

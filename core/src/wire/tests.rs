@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     PublicKey, Role,
+    master::{Allegiance, Body, Generation, Kind, NoQuorum, Saying, Token},
     table::{Addresses, Delta, NetworkInfo, Snapshot, Version},
 };
 
@@ -52,6 +53,8 @@ fn messages() -> Vec<(&'static str, Control)> {
         network: network(),
     };
     let rows = vec![(id(Role::Peer, 1), row.clone())];
+    let founder = id(Role::Server, 3);
+    let token = Token { generation: 1, kind: Kind::Elected, term: 7, id: founder };
     let delta = Delta {
         epoch: run(),
         from: 9,
@@ -74,6 +77,26 @@ fn messages() -> Vec<(&'static str, Control)> {
         (
             "seen elsewhere",
             Control::SeenElsewhere(Sighting { id: id(Role::Peer, 1), incarnation: run(), address: Some(address(4)) }),
+        ),
+        (
+            "council",
+            Control::Council(Box::new(MasterMessage {
+                allegiance: Some(Allegiance {
+                    cluster: ClusterId([5; 16]),
+                    generation: Generation { number: 1, founder },
+                }),
+                body: Body::Saying(Saying { token, round: 300 }),
+            })),
+        ),
+        ("master", Control::Master(MasterView::Master(token))),
+        ("no master", Control::Master(MasterView::NoMaster(Some(NoQuorum { need: 3, have: 2 })))),
+        (
+            "members",
+            Control::Members(Members {
+                generation: 1,
+                version: 9,
+                list: Bounded::first([MemberInfo { id: founder, is_voter: true }]),
+            }),
         ),
         ("foreign cluster", Control::ForeignCluster { id: id(Role::Server, 3), cluster: Some(ClusterId([5; 16])) }),
     ]

@@ -184,6 +184,7 @@ impl World {
             incarnation: Incarnation { counter: process.disk.counter, random },
             introducers,
             found: process.plan.found && !process.disk.was_lost,
+            expect: None,
             saved: process.disk.state.clone(),
             network: process.network(addresses),
             relay_only: process.plan.relay_only,

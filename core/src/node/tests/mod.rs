@@ -3,6 +3,7 @@
 mod clock;
 mod demand;
 mod hostile;
+mod master;
 mod net;
 mod replaced;
 mod servers;

@@ -61,6 +61,7 @@ impl Net {
             incarnation: Incarnation { counter: 1, random: [seed; 16] },
             introducers: Vec::new(),
             found: false,
+            expect: None,
             saved: None,
             network: LocalNetwork {
                 sockets: vec![(SocketId(0), own)],

@@ -116,6 +116,8 @@ mod tests {
             name: Name::default(),
             listen: Vec::new(),
             suspended: false,
+            master: None,
+            members: Vec::new(),
             servers: Vec::new(),
             peers: vec![peer(2, PathKind::Direct), peer(3, PathKind::Relayed)],
             clients: Vec::new(),

@@ -164,6 +164,8 @@ mod tests {
             name: Name::new("me").unwrap(),
             listen: vec![address(4)],
             suspended: false,
+            master: None,
+            members: Vec::new(),
             servers: vec![ServerStatus {
                 id: id(Role::Server, 3),
                 name: Name::new("s").unwrap(),
