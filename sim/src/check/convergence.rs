@@ -77,6 +77,8 @@ mod tests {
             name: Name::default(),
             listen: vec![],
             suspended: false,
+            master: None,
+            members: vec![],
             servers: if id == server { vec![] } else { vec![up] },
             peers: peers.iter().filter(|peer| **peer != id && id != server).map(linked).collect(),
             clients: vec![],

@@ -398,6 +398,8 @@ impl Machine for Toy {
             name: self.start.name.clone(),
             listen: vec![],
             suspended: false,
+            master: None,
+            members: vec![],
             servers: servers.iter().filter(|server| **server != me).map(up).collect(),
             peers: others.map(linked).collect(),
             clients: if me.is_server() { peers.iter().copied().map(info).collect() } else { vec![] },
