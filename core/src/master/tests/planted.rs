@@ -9,10 +9,10 @@ use super::{
 };
 use crate::raft;
 
-/// Runs seeds until a check fires, and expects that it is the right one.
-fn is_found(plant: impl Fn(&mut World), by: &str) {
-    let broken = (0..60).find_map(|seed| run(seed, &plant, &mut Reached::default()).broken).unwrap_or_default();
-    assert!(broken.contains(by), "{broken:?}");
+/// Runs seeds until a check fires, and expects that it is one of those that should.
+fn is_found(plant: impl Fn(&mut World), by: &[&str]) {
+    let broken = (0..200).find_map(|seed| run(seed, &plant, &mut Reached::default()).broken).unwrap_or_default();
+    assert!(by.iter().any(|by| broken.contains(by)), "{broken:?}");
 }
 
 fn planted(flaw: Flaw, nodes: u8) -> World {
@@ -113,12 +113,12 @@ fn a_vote_right_after_a_start() {
 
 #[test]
 fn one_to_three_voters_in_one_step() {
-    is_found(|world| world.flaw = Some(Flaw::Raft(raft::Flaw::DirectStep)), "does not follow");
+    is_found(|world| world.flaw = Some(Flaw::Raft(raft::Flaw::DirectStep)), &["does not follow"]);
 }
 
 #[test]
 fn a_lease_that_counts_from_the_answer() {
-    is_found(|world| world.flaw = Some(Flaw::Raft(raft::Flaw::LeaseFromAnswer)), "is valid after");
+    is_found(|world| world.flaw = Some(Flaw::Raft(raft::Flaw::LeaseFromAnswer)), &["is valid after"]);
 }
 
 /// The survivor of a forced cluster began Raft anew.
@@ -133,12 +133,12 @@ fn a_fault_of_raft_outlives_a_new_generation() {
 
 #[test]
 fn a_server_that_answers_for_the_disk_it_lost() {
-    is_found(|world| world.flaw = Some(Flaw::AnswerForLostDisk), "votes for");
+    is_found(|world| world.flaw = Some(Flaw::AnswerForLostDisk), &["votes for", "are Elected in term"]);
 }
 
 #[test]
 fn an_age_that_is_decided_twice() {
-    is_found(|world| world.flaw = Some(Flaw::AgeAnew), "the order of");
+    is_found(|world| world.flaw = Some(Flaw::AgeAnew), &["the order of"]);
 }
 
 #[test]
@@ -187,5 +187,5 @@ fn a_newcomer_that_takes_the_beginning_of_the_log_for_the_present() {
 
 #[test]
 fn a_resource_without_a_fence_is_written_by_a_deposed_master() {
-    is_found(|world| world.is_unfenced = true, "the resource accepts");
+    is_found(|world| world.is_unfenced = true, &["the resource accepts"]);
 }
