@@ -5,10 +5,11 @@ use std::{slice, sync::Arc, time::Duration};
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Id, Reason,
-    node::{LocalNetwork, PersistId, Receipt, ReplyToken, SendOptions, Status, StreamKey},
+    master::{MemberInfo, Token},
+    node::{LocalNetwork, MemberCommand, PersistId, Receipt, ReplyToken, SendOptions, Status, StreamKey},
 };
 
-use crate::{ByteStream, RequestError, oneshot, outcomes::Slot};
+use crate::{ByteStream, Outcomes, RequestError, oneshot, outcomes::Slot};
 
 /// How many commands wait for the driver; past it, callers wait.
 pub(crate) const MAX_COMMANDS: usize = 4_096;
@@ -38,13 +39,60 @@ impl From<&[Id]> for To {
     }
 }
 
+/// Whom a request is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sought {
+    Node(Id),
+    /// Whoever that is when the node takes the request.
+    Master,
+}
+
 /// Waits for its turn in a bounded queue.
 pub(crate) enum Command {
-    Send { to: To, data: Bytes, options: SendOptions, slot: Arc<Slot> },
-    Request { to: Id, data: Bytes, timeout: Option<Duration>, reply: oneshot::Sender<Result<Bytes, RequestError>> },
-    Datagram { to: Id, data: Bytes, reply: oneshot::Sender<Result<(), CommandError>> },
-    OpenStream { to: Id, reply: oneshot::Sender<Result<ByteStream, CommandError>> },
-    Status { reply: oneshot::Sender<Status> },
+    Send {
+        to: To,
+        data: Bytes,
+        options: SendOptions,
+        slot: Arc<Slot>,
+    },
+    SendToMaster {
+        data: Bytes,
+        options: SendOptions,
+        waits: bool,
+        reply: oneshot::Sender<Result<Outcomes, CommandError>>,
+    },
+    Request {
+        to: Sought,
+        data: Bytes,
+        timeout: Option<Duration>,
+        reply: oneshot::Sender<Result<Bytes, RequestError>>,
+    },
+    Datagram {
+        to: Id,
+        data: Bytes,
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+    OpenStream {
+        to: Id,
+        reply: oneshot::Sender<Result<ByteStream, CommandError>>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
+    Members {
+        reply: oneshot::Sender<Vec<MemberInfo>>,
+    },
+    /// With an office, it is done only if that is still held.
+    ChangeMembers {
+        command: MemberCommand,
+        office: Option<Token>,
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+    /// As above.
+    Resign {
+        office: Option<Token>,
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
 }
 
 /// Never waits. Each kind is bounded by what it is about: a message handed out, a stream, an order to the disk.

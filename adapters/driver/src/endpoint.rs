@@ -9,6 +9,7 @@ use p2pcore::{Incarnation, Node, Start, node::LocalNetwork};
 
 use crate::{
     NodeHandle, Options, Runtime, StartFailure, StateError,
+    clocks::{Clocks, ReadClocks},
     command::MAX_COMMANDS,
     cpu,
     drive::{Desk, Driver, Machine, Parts},
@@ -16,6 +17,7 @@ use crate::{
     flow::Flow,
     handle::Shared,
     keeper, keys,
+    office::Office,
     sockets::{self, Socket},
     state::StateDir,
 };
@@ -72,7 +74,7 @@ impl Endpoint {
             wall_time,
         };
         let node = Node::new(options.config.clone(), start)?;
-        launch(&*runtime, node, options, sockets, state, network)
+        launch(&*runtime, node, options, sockets, state, network, Arc::new(Clocks::now))
     }
 }
 
@@ -91,6 +93,7 @@ pub(crate) fn launch(
     sockets: Vec<Socket>,
     state: Option<StateDir>,
     network: LocalNetwork,
+    clocks: ReadClocks,
 ) -> Result<NodeHandle, StartFailure> {
     let (command_sender, commands) = async_channel::bounded(MAX_COMMANDS);
     // bounded by what the node hands out: messages not taken yet, streams, orders to the disk
@@ -104,6 +107,7 @@ pub(crate) fn launch(
         .map_err(|source| StartFailure::System { what: "start a thread", source })?;
     let hub = Arc::new(Hub::default());
     let flow = Arc::new(Flow::new(&options.config));
+    let office = Office::new(clocks.clone());
     let shared = Shared {
         id: options.identity.id(),
         name: options.name,
@@ -116,17 +120,19 @@ pub(crate) fn launch(
         streams,
         hub: hub.clone(),
         flow: flow.clone(),
+        office: office.clone(),
         ended,
     };
     let driver = Driver::new(Parts {
         machine,
         sockets,
+        clocks,
         timer: runtime.timer(Instant::now()),
         filter: options.filter,
         commands,
         notices,
         keeper,
-        desk: Desk::new(flow, hub, inbound_sender, datagram_sender, accepted, notice_sender),
+        desk: Desk::new(flow, hub, office, inbound_sender, datagram_sender, accepted, notice_sender),
     });
     runtime.spawn(Box::pin(driver));
     Ok(NodeHandle(Arc::new(shared)))

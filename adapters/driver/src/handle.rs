@@ -11,10 +11,11 @@ use p2pcore::{
 
 use crate::{
     ByteStream, Delivery, Events, Outcomes, RequestError,
-    command::{Command, Notice, To},
+    command::{Command, Notice, Sought, To},
     delivery::Inbound,
     events::Hub,
     flow::Flow,
+    office::Office,
     oneshot,
 };
 
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) streams: Receiver<ByteStream>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) flow: Arc<Flow>,
+    pub(crate) office: Arc<Office>,
     /// Closed when the driver has ended.
     pub(crate) ended: Receiver<()>,
 }
@@ -141,7 +143,7 @@ impl NodeHandle {
         timeout: Option<Duration>,
     ) -> Result<Bytes, RequestError> {
         let data = data.into();
-        self.ask(|reply| Command::Request { to, data, timeout, reply })
+        self.ask(|reply| Command::Request { to: Sought::Node(to), data, timeout, reply })
             .await
             .unwrap_or(Err(CommandError::Stopped.into()))
     }
@@ -210,7 +212,7 @@ impl NodeHandle {
         let _ = self.0.ended.recv().await;
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         self.0.commands.send(command(sender)).await.ok()?;
         receiver.recv().await

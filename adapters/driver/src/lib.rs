@@ -3,6 +3,7 @@
 //! An adapter implements [`Runtime`]; [`Endpoint::start`] then spawns the one task that owns the node.
 #![forbid(unsafe_code)]
 
+mod clocks;
 mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -16,6 +17,8 @@ mod flow;
 mod handle;
 mod keeper;
 pub mod keys;
+mod master;
+mod office;
 mod oneshot;
 mod options;
 mod outcomes;
@@ -32,6 +35,7 @@ pub use endpoint::Endpoint;
 pub use error::{RequestError, StartFailure, StateError};
 pub use events::Events;
 pub use handle::NodeHandle;
+pub use master::MasterGuard;
 pub use options::{AddressFilter, Options};
 pub use outcomes::Outcomes;
 pub use runtime::{BoxFuture, Runtime, Timer, UdpIo};

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicIsize, AtomicUsize, Ordering},
+        atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -17,15 +17,21 @@ use async_io::Async;
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Event, Id, Identity, Input, NetworkKey, Output, Reason, Role, SecretKey,
+    master::{MasterView, MemberInfo},
     node::{
-        Deadline, LocalNetwork, Receipt, ReplyToken, RequestId, SendId, SendOptions, SocketId, Status, StreamKey,
-        Transmit,
+        Deadline, Guard, LocalNetwork, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, SocketId,
+        Status, StreamKey, Transmit,
     },
 };
 use quinn_udp::UdpSockRef;
 
 use crate::{
-    BoxFuture, NodeHandle, Options, Runtime, Timer, UdpIo, drive::Machine, endpoint::launch, sockets, state::StateDir,
+    BoxFuture, NodeHandle, Options, Runtime, Timer, UdpIo,
+    clocks::{Clocks, ReadClocks},
+    drive::Machine,
+    endpoint::launch,
+    sockets,
+    state::StateDir,
 };
 
 /// A thread for each task. Sockets take `writes` datagram runs and are blocked until there are more.
@@ -122,9 +128,25 @@ pub(crate) struct Script {
     pub(crate) handed: Vec<Receipt>,
     pub(crate) echo: BTreeMap<StreamKey, (VecDeque<u8>, bool)>,
     pub(crate) stream_resets: Vec<StreamKey>,
+    pub(crate) master: Option<MasterView>,
+    pub(crate) guard: Option<Guard>,
+    /// With the next datagrams the guard ends.
+    pub(crate) abdicates: bool,
+    pub(crate) member_commands: Vec<MemberCommand>,
+    pub(crate) resigned: usize,
     pub(crate) stops: usize,
     /// Says goodbye at once when told to stop.
     pub(crate) polite: bool,
+}
+
+impl Script {
+    /// Takes what is for the Master.
+    fn seat(&mut self, data: Bytes) -> Result<(u64, Id), CommandError> {
+        let to = self.master.and_then(|view| view.master()).ok_or(CommandError::Failed(Reason::NoMaster))?;
+        Fake::refuse(self, &[to], &data)?;
+        self.sent.push((vec![to], data));
+        Ok((self.sent.len() as u64, to))
+    }
 }
 
 /// A machine that follows a script; clones share it.
@@ -132,12 +154,16 @@ pub(crate) struct Script {
 pub(crate) struct Fake {
     script: Arc<Mutex<Script>>,
     pub(crate) timeouts: Arc<AtomicUsize>,
+    pub(crate) members: Vec<MemberInfo>,
+    /// How long its machine slept so far, in milliseconds.
+    pub(crate) slept: Arc<AtomicU64>,
 }
 
 impl Fake {
     pub(crate) fn new() -> Self {
         let script = Script { polite: true, ..Script::default() };
-        Self { script: Arc::new(Mutex::new(script)), timeouts: Arc::default() }
+        let script = Arc::new(Mutex::new(script));
+        Self { script, timeouts: Arc::default(), members: Vec::new(), slept: Arc::default() }
     }
 
     pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
@@ -155,7 +181,15 @@ impl Fake {
             ..LocalNetwork::default()
         };
         let state = options.state.as_ref().map(|path| StateDir::open(path, options.identity.id()).unwrap());
-        launch(runtime, self.clone(), options, sockets, state, network).unwrap()
+        launch(runtime, self.clone(), options, sockets, state, network, self.clocks()).unwrap()
+    }
+
+    fn clocks(&self) -> ReadClocks {
+        let slept = self.slept.clone();
+        Arc::new(move || {
+            let Clocks { monotonic, wall } = Clocks::now();
+            Clocks { monotonic, wall: wall + Duration::from_millis(slept.load(Ordering::Relaxed)) }
+        })
     }
 
     /// Waits until `done` holds; the driver has to be woken by something else.
@@ -193,7 +227,11 @@ impl Machine for Fake {
     }
 
     fn poll_transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
-        let (transmit, bytes) = self.script().transmits.pop_front()?;
+        let mut script = self.script();
+        let (transmit, bytes) = script.transmits.pop_front()?;
+        if script.abdicates {
+            script.guard = None;
+        }
         buf.extend_from_slice(&bytes);
         Some(transmit)
     }
@@ -280,6 +318,52 @@ impl Machine for Fake {
 
     fn stream_reset(&mut self, _now: Instant, stream: StreamKey) {
         self.script().stream_resets.push(stream);
+    }
+
+    fn master(&mut self) -> Option<MasterView> {
+        self.script().master
+    }
+
+    fn guard(&mut self) -> Option<Guard> {
+        self.script().guard
+    }
+
+    fn send_to_master(
+        &mut self,
+        _now: Instant,
+        data: Bytes,
+        _options: SendOptions,
+    ) -> Result<(SendId, Id), CommandError> {
+        let (number, to) = self.script().seat(data)?;
+        Ok((SendId(number), to))
+    }
+
+    fn request_to_master(
+        &mut self,
+        _now: Instant,
+        data: Bytes,
+        _timeout: Option<Duration>,
+    ) -> Result<(RequestId, Id), CommandError> {
+        let (number, to) = self.script().seat(data)?;
+        Ok((RequestId(number), to))
+    }
+
+    fn members(&mut self) -> &[MemberInfo] {
+        &self.members
+    }
+
+    fn change_members(&mut self, _now: Instant, command: MemberCommand) -> Result<(), CommandError> {
+        let mut script = self.script();
+        script.guard.take_if(|_| matches!(command, MemberCommand::Transfer(_)));
+        script.member_commands.push(command);
+        Ok(())
+    }
+
+    fn resign(&mut self, _now: Instant) -> Result<(), CommandError> {
+        let mut script = self.script();
+        script.guard = None;
+        script.resigned += 1;
+        Ok(())
     }
 
     fn stop(&mut self, _now: Instant) {

@@ -10,16 +10,19 @@ use async_channel::Sender;
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Event, Id, Input, Reason,
-    node::{Outcome, ReplyToken, RequestId, SendId, SendOptions},
+    master::Token,
+    node::{Guard, MemberCommand, Outcome, ReplyToken, RequestId, SendId, SendOptions},
 };
 
 use super::{machine::Machine, streams::Streams};
 use crate::{
-    ByteStream, RequestError,
-    command::{Command, Notice, To},
+    ByteStream, Outcomes, RequestError,
+    clocks::Clocks,
+    command::{Command, Notice, Sought, To},
     delivery::Inbound,
     events::Hub,
     flow::Flow,
+    office::Office,
     oneshot,
     outcomes::Slot,
 };
@@ -34,20 +37,48 @@ struct Sent {
     open: Vec<Id>,
     len: usize,
     slot: Arc<Slot>,
+    /// It stands in the accounts of the flow.
+    is_entered: bool,
 }
 
 /// A message that waits for room in the node's queues.
 enum Parked {
-    Send { to: To, data: Bytes, options: SendOptions, slot: Arc<Slot> },
-    Request { to: Id, data: Bytes, timeout: Option<Duration>, reply: oneshot::Sender<Result<Bytes, RequestError>> },
-    Reply { to: Id, token: ReplyToken, data: Bytes, reply: Option<oneshot::Sender<Result<(), CommandError>>> },
+    Send {
+        to: To,
+        data: Bytes,
+        options: SendOptions,
+        slot: Arc<Slot>,
+    },
+    /// `seen` is who was Master when it came, or later when it was refused.
+    SendToMaster {
+        seen: Option<Id>,
+        data: Bytes,
+        options: SendOptions,
+        waits: bool,
+        reply: oneshot::Sender<Result<Outcomes, CommandError>>,
+    },
+    /// `seen` is as above, or who is asked by name.
+    Request {
+        seen: Option<Id>,
+        to: Sought,
+        data: Bytes,
+        timeout: Option<Duration>,
+        reply: oneshot::Sender<Result<Bytes, RequestError>>,
+    },
+    Reply {
+        to: Id,
+        token: ReplyToken,
+        data: Bytes,
+        reply: Option<oneshot::Sender<Result<(), CommandError>>>,
+    },
 }
 
 impl Parked {
     fn destinations(&self) -> &[Id] {
         match self {
             Self::Send { to, .. } => to.as_slice(),
-            Self::Request { to, .. } | Self::Reply { to, .. } => std::slice::from_ref(to),
+            Self::SendToMaster { seen, .. } | Self::Request { seen, .. } => seen.as_slice(),
+            Self::Reply { to, .. } => std::slice::from_ref(to),
         }
     }
 }
@@ -67,6 +98,13 @@ pub(crate) struct Desk {
     parked: VecDeque<Parked>,
     /// How many of those go to each destination: what follows must wait behind them.
     held: BTreeMap<Id, usize>,
+    /// Masters for whom messages were given back: an `Unblocked` is owed for each.
+    gave_back: BTreeSet<Id>,
+    office: Arc<Office>,
+    /// What `office` was told last.
+    guard: Option<Guard>,
+    /// When this turn began: the node knows of every sleep of the machine until then.
+    turn: Clocks,
     /// The application wants the node to end.
     pub(crate) stop_wanted: bool,
     /// The node has said goodbye.
@@ -77,6 +115,7 @@ impl Desk {
     pub(crate) fn new(
         flow: Arc<Flow>,
         hub: Arc<Hub>,
+        office: Arc<Office>,
         inbound: Sender<Inbound>,
         datagrams: Sender<(Id, Bytes)>,
         accepted: Sender<ByteStream>,
@@ -94,8 +133,25 @@ impl Desk {
             streams: Streams::default(),
             parked: VecDeque::new(),
             held: BTreeMap::new(),
+            gave_back: BTreeSet::new(),
+            turn: office.clocks(),
+            office,
+            guard: None,
             stop_wanted: false,
             stopped: false,
+        }
+    }
+
+    pub(crate) fn begin_turn(&mut self, clocks: Clocks) {
+        self.turn = clocks;
+    }
+
+    /// Tells all handles whether this node may act as Master.
+    pub(crate) fn publish(&mut self, machine: &mut impl Machine) {
+        let guard = machine.guard();
+        if guard != self.guard {
+            self.guard = guard;
+            self.office.publish(guard, self.turn);
         }
     }
 
@@ -116,15 +172,50 @@ impl Desk {
             Command::Send { to, data, options, slot } => {
                 self.submit(machine, now, Parked::Send { to, data, options, slot });
             }
+            Command::SendToMaster { data, options, waits, reply } => {
+                let seen = machine.master().and_then(|view| view.master());
+                self.submit(machine, now, Parked::SendToMaster { seen, data, options, waits, reply });
+            }
             Command::Request { to, data, timeout, reply } => {
-                self.submit(machine, now, Parked::Request { to, data, timeout, reply });
+                let seen = match to {
+                    Sought::Node(id) => Some(id),
+                    Sought::Master => machine.master().and_then(|view| view.master()),
+                };
+                self.submit(machine, now, Parked::Request { seen, to, data, timeout, reply });
             }
             Command::Datagram { to, data, reply } => reply.send(machine.datagram(now, to, data)),
             Command::OpenStream { to, reply } => reply.send(
                 machine.open_stream(now, to).map(|key| self.streams.add(machine, now, to, key, self.notices.clone())),
             ),
             Command::Status { reply } => reply.send(machine.status()),
+            Command::Members { reply } => reply.send(machine.members().to_vec()),
+            Command::ChangeMembers { command, office, reply } => {
+                let result = self.change_members(machine, now, command, office);
+                reply.send(result);
+            }
+            Command::Resign { office, reply } => {
+                // a later office is not what the holder of an earlier guard gives up
+                let is_over = machine.guard().is_some_and(|guard| office.is_some_and(|office| office != guard.token));
+                let result = if is_over { Ok(()) } else { machine.resign(now) };
+                self.publish(machine);
+                reply.send(result);
+            }
         }
+    }
+
+    fn change_members(
+        &mut self,
+        machine: &mut impl Machine,
+        now: Instant,
+        command: MemberCommand,
+        office: Option<Token>,
+    ) -> Result<(), CommandError> {
+        if office.is_some() && office != machine.guard().map(|guard| guard.token) {
+            return Err(CommandError::Failed(Reason::MasterChanged));
+        }
+        let result = machine.change_members(now, command);
+        self.publish(machine);
+        result
     }
 
     pub(crate) fn notice(&mut self, machine: &mut impl Machine, now: Instant, notice: Notice) {
@@ -162,7 +253,18 @@ impl Desk {
             }
             Event::StreamReadable(key) | Event::StreamWritable(key) => self.streams.serve(machine, now, key),
             Event::StreamReset { stream, reason } => self.streams.reset(stream, reason),
-            Event::Unblocked { .. } => self.retry(machine, now),
+            Event::Unblocked { to } => {
+                self.retry(machine, now);
+                if self.gave_back.remove(&to) {
+                    self.hub.put(Event::Unblocked { to });
+                }
+            }
+            Event::Master(view) => {
+                self.office.show(view);
+                self.hub.put(Event::Master(view));
+                // what waited for the queue to another Master goes to this one
+                self.retry(machine, now);
+            }
             Event::Stopped => self.stopped = true,
             news => self.hub.put(news),
         }
@@ -178,6 +280,13 @@ impl Desk {
     }
 
     fn park(&mut self, message: Parked) {
+        let message = match message {
+            Parked::SendToMaster { seen: Some(to), data, waits: false, reply, .. } => {
+                self.gave_back.insert(to);
+                return reply.send(Err(CommandError::Blocked { to, data }));
+            }
+            message => message,
+        };
         for to in message.destinations() {
             *self.held.entry(*to).or_default() += 1;
         }
@@ -209,7 +318,7 @@ impl Desk {
                             To::One(_) => Vec::new(),
                             To::Many(all) => all.to_vec(),
                         };
-                        self.sent.insert(id, Sent { to, open, len, slot });
+                        self.sent.insert(id, Sent { to, open, len, slot, is_entered: true });
                         None
                     }
                     Err(CommandError::Blocked { data, .. }) => Some(Parked::Send { to, data, options, slot }),
@@ -220,17 +329,44 @@ impl Desk {
                     }
                 }
             }
-            Parked::Request { to, data, timeout, reply } => match machine.request(now, to, data, timeout) {
-                Ok(id) => {
-                    self.requests.insert(id, reply);
-                    None
+            Parked::SendToMaster { data, options, waits, reply, .. } => {
+                let len = data.len();
+                match machine.send_to_master(now, data, options) {
+                    Ok((id, to)) => {
+                        let (outcomes, slot) = Outcomes::new(1);
+                        let (to, open) = (To::One(to), Vec::new());
+                        self.sent.insert(id, Sent { to, open, len, slot, is_entered: false });
+                        reply.send(Ok(outcomes));
+                        None
+                    }
+                    Err(CommandError::Blocked { to, data }) => {
+                        Some(Parked::SendToMaster { seen: Some(to), data, options, waits, reply })
+                    }
+                    Err(error) => {
+                        reply.send(Err(error));
+                        None
+                    }
                 }
-                Err(CommandError::Blocked { data, .. }) => Some(Parked::Request { to, data, timeout, reply }),
-                Err(error) => {
-                    reply.send(Err(error.into()));
-                    None
+            }
+            Parked::Request { to, data, timeout, reply, .. } => {
+                let asked = match to {
+                    Sought::Node(id) => machine.request(now, id, data, timeout),
+                    Sought::Master => machine.request_to_master(now, data, timeout).map(|(id, _)| id),
+                };
+                match asked {
+                    Ok(id) => {
+                        self.requests.insert(id, reply);
+                        None
+                    }
+                    Err(CommandError::Blocked { to: full, data }) => {
+                        Some(Parked::Request { seen: Some(full), to, data, timeout, reply })
+                    }
+                    Err(error) => {
+                        reply.send(Err(error.into()));
+                        None
+                    }
                 }
-            },
+            }
             Parked::Reply { to, token, data, reply } => {
                 let result = machine.reply(now, token, Ok(data));
                 if let Err(CommandError::Blocked { data, .. }) = result {
@@ -274,13 +410,16 @@ impl Desk {
             }
         };
         sent.slot.put(to, outcome);
-        let len = sent.len;
+        let (len, is_entered) = (sent.len, sent.is_entered);
         if over {
             self.sent.remove(&id);
         }
-        self.leave(to, len);
+        if is_entered {
+            self.leave(to, len);
+        }
     }
 
+    /// For messages that stand in the accounts.
     fn fail(&self, to: &[Id], len: usize, slot: &Arc<Slot>, reason: Reason) {
         for to in to {
             slot.put(*to, Outcome::Failed(reason));
@@ -302,7 +441,12 @@ impl Desk {
                 To::Many(_) => &sent.open[..],
             };
             // it may have been handed over with the receipt still on its way
-            self.fail(open, sent.len, &sent.slot, Reason::UnknownOutcome);
+            let reason = Reason::UnknownOutcome;
+            if sent.is_entered {
+                self.fail(open, sent.len, &sent.slot, reason);
+            } else {
+                open.iter().for_each(|to| sent.slot.put(*to, Outcome::Failed(reason)));
+            }
         }
         for message in std::mem::take(&mut self.parked) {
             if let Parked::Send { to, data, slot, .. } = message {
@@ -313,6 +457,7 @@ impl Desk {
             reply.send(Err(RequestError::Failed(Reason::Reset)));
         }
         self.streams.close();
+        self.office.publish(None, self.turn);
         self.hub.close();
     }
 

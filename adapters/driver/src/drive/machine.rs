@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Id, Input, Node, Output, Reason,
-    node::{Deadline, Receipt, ReplyToken, RequestId, SendId, SendOptions, Status, StreamKey, Transmit},
+    master::{MasterView, MemberInfo},
+    node::{
+        Deadline, Guard, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, Status, StreamKey,
+        Transmit,
+    },
 };
 
 /// Makes one trait of those methods of [`Node`] that the loop calls.
@@ -41,6 +45,17 @@ machine! {
     fn stream_read(&mut self, now: Instant, stream: StreamKey, max: usize) -> Result<Option<Bytes>, CommandError>;
     fn stream_finish(&mut self, now: Instant, stream: StreamKey) -> Result<(), CommandError>;
     fn stream_reset(&mut self, now: Instant, stream: StreamKey);
+    fn master(&mut self) -> Option<MasterView>;
+    fn guard(&mut self) -> Option<Guard>;
+    fn send_to_master(
+        &mut self, now: Instant, data: Bytes, options: SendOptions
+    ) -> Result<(SendId, Id), CommandError>;
+    fn request_to_master(
+        &mut self, now: Instant, data: Bytes, timeout: Option<Duration>
+    ) -> Result<(RequestId, Id), CommandError>;
+    fn members(&mut self) -> &[MemberInfo];
+    fn change_members(&mut self, now: Instant, command: MemberCommand) -> Result<(), CommandError>;
+    fn resign(&mut self, now: Instant) -> Result<(), CommandError>;
     fn stop(&mut self, now: Instant);
     fn status(&mut self) -> Status;
 }

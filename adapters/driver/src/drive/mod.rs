@@ -2,6 +2,9 @@
 //!
 //! Each turn goes in a fixed order: what is due, events out, datagrams out, datagrams in, commands in. The work of a
 //! turn is bounded, and after some turns other tasks get their chance.
+//!
+//! The right to act as Master is published whenever it may have changed, and always before datagrams go out: what lets
+//! another server be elected leaves only when no guard here is valid any more.
 
 mod desk;
 mod machine;
@@ -26,6 +29,7 @@ use p2pcore::{
 pub(crate) use self::{desk::Desk, machine::Machine};
 use crate::{
     AddressFilter, Timer,
+    clocks::{Clocks, ReadClocks, SleepWatch},
     command::{Command, Notice},
     sockets::{Scratch, Socket},
 };
@@ -58,6 +62,7 @@ struct Pending {
 pub(crate) struct Parts<M> {
     pub(crate) machine: M,
     pub(crate) sockets: Vec<Socket>,
+    pub(crate) clocks: ReadClocks,
     pub(crate) timer: Pin<Box<dyn Timer>>,
     pub(crate) filter: Option<AddressFilter>,
     pub(crate) commands: async_channel::Receiver<Command>,
@@ -72,6 +77,8 @@ pub(crate) struct Driver<M> {
     // closed before `keeper` goes, which tells those who wait for the end
     sockets: Vec<Socket>,
     scratch: Scratch,
+    clocks: ReadClocks,
+    sleep: SleepWatch,
     timer: Pin<Box<dyn Timer>>,
     /// When the timer fires.
     armed: Option<Instant>,
@@ -90,10 +97,13 @@ pub(crate) struct Driver<M> {
 
 impl<M: Machine> Driver<M> {
     pub(crate) fn new(parts: Parts<M>) -> Self {
+        let sleep = SleepWatch::new((parts.clocks)());
         Self {
             machine: parts.machine,
             sockets: parts.sockets,
             scratch: Scratch::new(),
+            clocks: parts.clocks,
+            sleep,
             timer: parts.timer,
             armed: None,
             filter: parts.filter,
@@ -109,16 +119,25 @@ impl<M: Machine> Driver<M> {
     }
 
     /// One turn; says whether anything happened, so that another may find more.
-    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    fn turn(&mut self, cx: &mut Context<'_>, clocks: Clocks) -> bool {
+        let now = clocks.monotonic;
+        if self.sleep.look(clocks) {
+            self.machine.handle(now, Input::Resumed);
+        }
+        // from here on the node knows of every sleep until then
+        self.desk.begin_turn(clocks);
         if self.machine.deadline().is_some_and(|deadline| deadline.at <= now) {
             self.machine.handle(now, Input::Timeout);
         }
+        // before an event tells of it
+        self.desk.publish(&mut self.machine);
         let mut busy = self.outputs(now);
         busy |= self.transmits(cx, now);
         busy |= self.receives(cx, now);
         busy |= self.notices(cx, now);
         busy |= self.commands(cx, now);
         busy |= self.goodbye(now);
+        self.desk.publish(&mut self.machine);
         busy
     }
 
@@ -143,10 +162,9 @@ impl<M: Machine> Driver<M> {
                 Some(pending) => pending,
                 None => {
                     self.buffer.clear();
-                    match self.machine.poll_transmit(now, &mut self.buffer) {
-                        Some(transmit) => Pending { transmit, sent: 0 },
-                        None => return total > 0,
-                    }
+                    let Some(transmit) = self.machine.poll_transmit(now, &mut self.buffer) else { return total > 0 };
+                    self.desk.publish(&mut self.machine);
+                    Pending { transmit, sent: 0 }
                 }
             };
             let before = pending.sent;
@@ -275,8 +293,9 @@ impl<M: Machine> Future for Driver<M> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..MAX_TURNS {
-            let now = Instant::now();
-            let busy = self.turn(cx, now);
+            let clocks = (self.clocks)();
+            let now = clocks.monotonic;
+            let busy = self.turn(cx, clocks);
             if self.is_over(busy, now) {
                 return Poll::Ready(());
             }

@@ -35,6 +35,8 @@ pub(super) enum Command {
     Demo(DemoArgs),
     /// Show the tables of a running node
     Status(StatusArgs),
+    /// Show or change the members of the cluster, at a running server
+    Members(MembersArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,6 +118,10 @@ pub(super) struct ServerArgs {
     /// Make a new cluster: needed once, ignored when there is saved state
     #[arg(long)]
     pub(super) found: bool,
+    /// Make a new cluster together with others that are started like this, once there are so many servers, this one
+    /// included; ignored when there is saved state, and when one of them has a cluster
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) expect: Option<u16>,
     /// The state directory, made if missing
     #[arg(long, value_name = "DIR")]
     pub(super) state: PathBuf,
@@ -195,6 +201,44 @@ pub(super) struct StatusArgs {
     pub(super) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct MembersArgs {
+    /// The state directory of the running node
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Option<MembersCommand>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(super) enum MembersCommand {
+    /// Show the members, from the oldest on, and the Master [default]
+    List,
+    /// Take this server out of the cluster and stop it
+    Leave,
+    /// Take a member out of the cluster; if it runs, it stops
+    Remove {
+        /// Which member
+        #[arg(value_name = "ID")]
+        id: Id,
+    },
+    /// Hand the office of Master over
+    Transfer {
+        /// The next Master: a voter
+        #[arg(value_name = "ID")]
+        id: Id,
+    },
+    /// The way out when the voters are lost for good: begin anew with this server alone
+    ForceNewCluster {
+        /// The others' agreements are lost, and that is wanted
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -214,6 +258,10 @@ mod tests {
             vec!["p", "ping", "C123", "--network-key", "k"],
             vec!["p", "ping", "--count", "0", "--network-key", "k"],
             vec!["p", "peer", "--network-key", "k", "--state", "s", "--found"],
+            vec!["p", "server", "--network-key", "k", "--server-key", "k", "--state", "s", "--expect", "0"],
+            vec!["p", "members"],
+            vec!["p", "members", "--state", "s", "remove"],
+            vec!["p", "members", "--state", "s", "transfer", "S1"],
         ];
         for line in bad {
             assert!(Cli::try_parse_from(&line).is_err(), "{line:?}");

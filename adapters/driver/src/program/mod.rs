@@ -1,5 +1,6 @@
 //! The programs: one implementation for every runtime.
 
+mod caller;
 mod cli;
 mod control;
 mod demo;
@@ -9,6 +10,7 @@ mod internal;
 mod json;
 mod keys;
 mod lines;
+mod members;
 mod node;
 mod outlet;
 mod ping;
@@ -73,6 +75,7 @@ fn run(program: impl FnOnce() -> Result<Program, Failure>, command: Command) -> 
             Ok(())
         }
         Command::Status(args) => status::run(&args),
+        Command::Members(args) => members::run(&args),
         Command::Server(args) => session::run(&program()?, node::server_options(&args)?, &args.state, args.node.json),
         Command::Peer(args) => {
             let options = node::options(Role::Peer, &args.node, &args.state)?;

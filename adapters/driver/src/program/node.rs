@@ -31,12 +31,14 @@ pub(super) fn options(role: Role, args: &NodeArgs, state: &Path) -> Result<Optio
 /// What a server is started with.
 pub(super) fn server_options(args: &ServerArgs) -> Result<Options, Failure> {
     let server_key = crate::keys::server_key(&args.server_key)?;
-    if args.node.join.is_empty() && !args.found && !args.state.exists() {
+    let begins = args.found || args.expect.is_some();
+    if args.node.join.is_empty() && !begins && !args.state.exists() {
         return Err(start_failure(&StartError::NoCluster.into()));
     }
     let mut options = options(Role::Server, &args.node, &args.state)?;
     options.server_key = Some(server_key);
     options.found = args.found;
+    options.expect = args.expect.map(usize::from);
     Ok(options)
 }
 
@@ -48,7 +50,8 @@ pub(super) fn start(program: &Program, options: Options) -> Result<NodeHandle, F
 fn start_failure(failure: &StartFailure) -> Failure {
     match failure {
         StartFailure::Node(StartError::NoCluster) => Failure::new(
-            "this server has no saved state: join a cluster with `--join ADDR`, or make a new one with `--found`",
+            "this server has no saved state: join a cluster with `--join ADDR`, or make a new one with `--found`, or with \
+             `--expect N` together with others",
         ),
         StartFailure::Node(StartError::NoIntroducer) => {
             Failure::new("this peer knows no server: name one with `--join ADDR`")
@@ -65,6 +68,8 @@ pub(super) fn event_line(event: &Event) -> Option<EventLine<'_>> {
         Event::PeerUp { id, name } => EventLine::PeerUp { id: *id, name: name.as_str() },
         Event::PeerDown { id, name } => EventLine::PeerDown { id: *id, name: name.as_str() },
         Event::Path { id, kind, via } => EventLine::Path { id: *id, kind: PathKind::as_str(*kind), via: *via },
+        Event::Master(view) => EventLine::Master((*view).into()),
+        Event::Left => EventLine::Left,
         Event::Suspended => EventLine::Suspended,
         Event::Resumed => EventLine::Resumed,
         Event::DuplicateIdentity { id, addresses } => EventLine::DuplicateIdentity { id: *id, addresses },

@@ -89,7 +89,7 @@ where
         // what was started is told goodbye even if the socket cannot be had
         let ended = match setup.control.map(|state| ControlSocket::listen(state, clients_sender)).transpose() {
             Ok(socket) => {
-                session.start(clients).await?;
+                let events_end = session.start(clients).await?;
                 let asked = async {
                     let signal = async {
                         let _ = signals.recv().await;
@@ -100,6 +100,8 @@ where
                 };
                 let ended = async {
                     session.handle.ended().await;
+                    // the last event may be that it was meant to end
+                    let _ = events_end.recv().await;
                     Err(Failure::new("the node has ended by itself"))
                 };
                 let result = or(asked, or(task(session.clone()), ended)).await;
@@ -137,7 +139,8 @@ struct Asked {
 }
 
 impl Session {
-    async fn start(self: &Arc<Self>, clients: Receiver<Client>) -> Result<(), Failure> {
+    /// Begins to serve. The channel that it gives back is closed when all events were dealt with.
+    async fn start(self: &Arc<Self>, clients: Receiver<Client>) -> Result<Receiver<()>, Failure> {
         let events = self.handle.events();
         self.announce(&node::ready_line(&self.handle)).await;
         if self.json {
@@ -151,7 +154,9 @@ impl Session {
                 session.spawn(|session| session.serve(client));
             }
         });
+        let (events_end, ended) = async_channel::bounded(1);
         self.spawn(|session| async move {
+            let _events_end = events_end;
             while let Some(event) = events.next().await {
                 session.event(&event).await;
                 let missed = events.take_missed();
@@ -173,7 +178,7 @@ impl Session {
             // these programs do not speak in streams: dropping one resets it
             while session.handle.accept_stream().await.is_some() {}
         });
-        Ok(())
+        Ok(ended)
     }
 
     async fn event(&self, event: &Event) {
@@ -184,6 +189,10 @@ impl Session {
         let wanted = self.guest.as_ref().is_none_or(|guest| (guest.events)(event));
         if wanted && let Some(line) = node::event_line(event) {
             self.announce(&line).await;
+        }
+        if *event == Event::Left {
+            // the node is on its way out, as it was told to be
+            let _ = self.quit.try_send(Ok(()));
         }
     }
 

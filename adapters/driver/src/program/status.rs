@@ -1,61 +1,21 @@
 //! `status`: asks a running node through its control socket.
 
-use std::{
-    fmt::Write as _,
-    io::{self, BufReader, Write},
-    os::unix::net::UnixStream,
-    path::Path,
-    time::Duration,
-};
+use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{
-    cli::StatusArgs,
-    control,
-    failure::Failure,
-    guest,
-    lines::{self, Line, MAX_LINE},
-};
-
-/// How long the node may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+use super::{caller::Caller, cli::StatusArgs, failure::Failure, guest::print, members};
 
 pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let status = ask(&args.state)?;
-    guest::print(&if args.json { format!("{status}\n") } else { table(&status) });
+    let mut status = Caller::connect(&args.state)?.ask(json!({"command": "status"}))?;
+    print(&if args.json {
+        // the name of the question is nobody's business
+        status["ref"] = Value::Null;
+        format!("{status}\n")
+    } else {
+        table(&status)
+    });
     Ok(())
-}
-
-fn ask(state: &Path) -> Result<Value, Failure> {
-    let no_node = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            Failure::new(format_args!("no node is running on `{}`", state.display()))
-        }
-        _ => Failure::io(format_args!("cannot ask the node on `{}`", state.display()), &error),
-    };
-    let mut stream = UnixStream::connect(control::path(state)).map_err(no_node)?;
-    stream
-        .set_read_timeout(Some(TIMEOUT))
-        .and_then(|()| stream.write_all(b"{\"command\":\"status\",\"ref\":\"status\"}\n"))
-        .map_err(no_node)?;
-    let mut reader = BufReader::new(stream);
-    loop {
-        // events stand between the answers
-        match lines::next(&mut reader, MAX_LINE) {
-            Ok(Some(Line::Text(text))) => {
-                if let Ok(value) = serde_json::from_slice::<Value>(&text)
-                    && value["event"] == "status"
-                {
-                    return Ok(value);
-                }
-            }
-            Ok(Some(Line::TooLong)) => {}
-            Ok(None) | Err(_) => {
-                return Err(Failure::new(format_args!("the node on `{}` did not answer", state.display())));
-            }
-        }
-    }
 }
 
 /// For humans.
@@ -71,6 +31,7 @@ fn table(status: &Value) -> String {
     let suspended = if status["suspended"] == true { " (suspended)" } else { "" };
     let _ = writeln!(out, "{} {} {}{suspended}", text(&status["role"]), text(&status["id"]), text(&status["name"]));
     let _ = writeln!(out, "listening on {}", list(&status["listen"]));
+    let _ = write!(out, "\nmembers\n{}", members::table(status));
     let _ = writeln!(out, "\nservers");
     for row in rows("servers") {
         let linked = if row["linked"] == true { "linked" } else { "not linked" };
@@ -105,29 +66,31 @@ fn table(status: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn a_directory_without_a_node_is_one_clear_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = ask(dir.path()).unwrap_err().to_string();
-        assert!(error.starts_with("no node is running on `"), "{error}");
-    }
 
     #[test]
     fn the_table_shows_every_row() {
         let shown = table(&json!({
             "id": "Sa", "role": "server", "name": "me", "listen": ["1.2.3.4:5"], "suspended": true,
+            "members": [{"id": "Sb", "voter": true}],
+            "master": {"id": "Sb", "kind": "elected", "token": "0a1", "reason": null},
             "servers": [{"id": "Sb", "name": "b", "addresses": ["1.2.3.4:6"], "linked": true, "rtt_ms": 3}],
             "peers": [{"id": "Cc", "name": "c", "linked": true, "kind": "relayed", "via": "Sb", "rtt_ms": null}],
             "clients": [{"id": "Cd", "name": "d", "public": ["1.2.3.4:7"]}],
             "links": [{"from": "Cd", "to": "Sb", "kind": "direct"}],
             "counters": {"forged": 2},
         }));
-        for part in ["(suspended)", "1.2.3.4:5", "3 ms", "relayed via Sb", "1.2.3.4:7", "Cd to Sb: direct", "forged 2"]
-        {
+        for part in [
+            "(suspended)",
+            "1.2.3.4:5",
+            "Sb  voter    Master",
+            "0a1",
+            "3 ms",
+            "relayed via Sb",
+            "1.2.3.4:7",
+            "Cd to Sb: direct",
+            "forged 2",
+        ] {
             assert!(shown.contains(part), "{part} is missing in\n{shown}");
         }
     }

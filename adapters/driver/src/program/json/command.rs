@@ -4,18 +4,29 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use p2pcore::{Id, node::SendOptions};
+use p2pcore::{
+    Id,
+    node::{MemberCommand, SendOptions},
+};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// What the line orders.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Send { to: Vec<Id>, data: Bytes, options: SendOptions },
+    SendMaster { data: Bytes, options: SendOptions },
     Request { to: Id, data: Bytes, timeout: Option<Duration> },
     Reply { rid: u64, data: Bytes },
     Status,
+    Members,
+    ChangeMembers(MemberCommand),
     Quit,
 }
+
+/// All of them, for who asks for another one.
+const KNOWN: &str = "send, send_master, request, reply, status, members, members_leave, members_remove, members_transfer, \
+                     members_force_new_cluster, quit";
 
 /// Reads one line into its `ref` and the command, or the reason why there is none.
 pub(crate) fn parse(line: &[u8]) -> (Option<String>, Result<Command, String>) {
@@ -48,6 +59,8 @@ struct Raw {
     ttl_ms: Option<u64>,
     timeout_ms: Option<u64>,
     rid: Option<u64>,
+    /// Read by those commands alone that have it.
+    id: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -61,16 +74,17 @@ impl Raw {
     fn command(self) -> Result<Command, String> {
         match self.command.as_str() {
             "send" => {
-                let mut options = SendOptions::default().lane(self.lane.unwrap_or_default());
-                if let Some(ttl) = self.ttl_ms {
-                    options = options.ttl(Duration::from_millis(ttl));
-                }
+                let options = self.options();
                 let to = match self.to {
                     Some(To::One(id)) => vec![id],
                     Some(To::Many(ids)) => ids,
                     None => return Err("`send` needs `to`: a list of Ids".into()),
                 };
                 Ok(Command::Send { to, data: data("send", self.data, self.data_base64)?, options })
+            }
+            "send_master" => {
+                let options = self.options();
+                Ok(Command::SendMaster { data: data("send_master", self.data, self.data_base64)?, options })
             }
             "request" => {
                 let to = match self.to {
@@ -85,12 +99,24 @@ impl Raw {
                 Ok(Command::Reply { rid, data: data("reply", self.data, self.data_base64)? })
             }
             "status" => Ok(Command::Status),
+            "members" => Ok(Command::Members),
+            "members_leave" => Ok(Command::ChangeMembers(MemberCommand::Leave)),
+            "members_remove" => Ok(Command::ChangeMembers(MemberCommand::Remove(self.member()?))),
+            "members_transfer" => Ok(Command::ChangeMembers(MemberCommand::Transfer(self.member()?))),
+            "members_force_new_cluster" => Ok(Command::ChangeMembers(MemberCommand::ForceNewCluster)),
             "quit" => Ok(Command::Quit),
-            other => {
-                let known = "send, request, reply, status, quit";
-                Err(format!("there is no command `{}`: the commands are {known}", other.escape_debug()))
-            }
+            other => Err(format!("there is no command `{}`: the commands are {KNOWN}", other.escape_debug())),
         }
+    }
+
+    fn options(&self) -> SendOptions {
+        let options = SendOptions::default().lane(self.lane.unwrap_or_default());
+        self.ttl_ms.map_or(options, |ttl| options.ttl(Duration::from_millis(ttl)))
+    }
+
+    fn member(&self) -> Result<Id, String> {
+        let id = self.id.as_ref().and_then(Value::as_str).and_then(|id| id.parse().ok());
+        id.ok_or_else(|| format!("`{}` needs `id`: that of a member", self.command))
     }
 }
 
@@ -136,7 +162,21 @@ mod tests {
             ok(r#"{"command":"reply","rid":9,"data":""}"#.into()),
             Command::Reply { rid: 9, data: Bytes::new() }
         );
-        assert_eq!(ok(r#"{"command":"status"}"#.into()), Command::Status);
+        assert_eq!(
+            ok(r#"{"command":"send_master","data":"x","lane":3,"ttl_ms":500}"#.into()),
+            Command::SendMaster { data: "x".into(), options }
+        );
+        assert_eq!(ok(r#"{"command":"status","id":7}"#.into()), Command::Status);
+        assert_eq!(ok(r#"{"command":"members"}"#.into()), Command::Members);
+        for (name, command) in [
+            ("leave", MemberCommand::Leave),
+            ("remove", MemberCommand::Remove(id)),
+            ("transfer", MemberCommand::Transfer(id)),
+            ("force_new_cluster", MemberCommand::ForceNewCluster),
+        ] {
+            let line = format!(r#"{{"command":"members_{name}","id":"{id}"}}"#);
+            assert_eq!(ok(line), Command::ChangeMembers(command));
+        }
         assert_eq!(ok(r#"{"command":"quit"}"#.into()), Command::Quit);
     }
 
@@ -153,6 +193,9 @@ mod tests {
             (format!(r#"{{"ref":"r","command":"request","to":"{id}","data":"x","data_base64":""}}"#), "not both"),
             (format!(r#"{{"ref":"r","command":"request","to":"{id}","data_base64":"?"}}"#), "base64"),
             (r#"{"ref":"r","command":"reply","data":"x"}"#.into(), "needs `rid`"),
+            (r#"{"ref":"r","command":"send_master"}"#.into(), "`send_master` needs `data`"),
+            (r#"{"ref":"r","command":"members_remove"}"#.into(), "`members_remove` needs `id`"),
+            (r#"{"ref":"r","command":"members_transfer","id":"S1"}"#.into(), "needs `id`"),
         ] {
             let (reference, command) = parse(line.as_bytes());
             assert_eq!(reference.as_deref(), Some("r"), "{line}");

@@ -6,6 +6,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use p2pcore::{Id, Reason, Role};
 use serde::{Serialize, Serializer};
 
+use super::master::MasterLine;
+
 /// What happened, for everybody who listens.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -56,6 +58,9 @@ pub(crate) enum EventLine<'a> {
         #[serde(flatten)]
         data: Payload<'a>,
     },
+    Master(MasterLine),
+    /// This server is no member of its cluster any more.
+    Left,
     Suspended,
     Resumed,
     DuplicateIdentity {
@@ -75,8 +80,9 @@ pub(crate) struct Answer<'a> {
     event: &'static str,
     #[serde(rename = "ref")]
     reference: Option<&'a str>,
+    /// Null for the Master where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<Id>,
+    to: Option<Option<Id>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_text")]
@@ -86,20 +92,29 @@ pub(crate) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
+    const fn new(event: &'static str, reference: Option<&'a str>) -> Self {
+        Self { event, reference, to: None, from: None, reason: None, data: None }
+    }
+
     pub(crate) const fn delivered(reference: Option<&'a str>, to: Id) -> Self {
-        Self { event: "delivered", reference, to: Some(to), from: None, reason: None, data: None }
+        Self { to: Some(Some(to)), ..Self::new("delivered", reference) }
     }
 
     pub(crate) const fn expired(reference: Option<&'a str>, to: Id) -> Self {
-        Self { event: "expired", reference, to: Some(to), from: None, reason: None, data: None }
+        Self { to: Some(Some(to)), ..Self::new("expired", reference) }
     }
 
-    pub(crate) const fn failed(reference: Option<&'a str>, to: Id, reason: Reason) -> Self {
-        Self { event: "failed", reference, to: Some(to), from: None, reason: Some(reason), data: None }
+    pub(crate) const fn failed(reference: Option<&'a str>, to: Option<Id>, reason: Reason) -> Self {
+        Self { to: Some(to), reason: Some(reason), ..Self::new("failed", reference) }
     }
 
     pub(crate) const fn reply(reference: Option<&'a str>, from: Id, data: &'a [u8]) -> Self {
-        Self { event: "reply", reference, to: None, from: Some(from), reason: None, data: Some(Payload(data)) }
+        Self { from: Some(from), data: Some(Payload(data)), ..Self::new("reply", reference) }
+    }
+
+    /// A change of the members is under way.
+    pub(crate) const fn accepted(reference: Option<&'a str>) -> Self {
+        Self::new("accepted", reference)
     }
 }
 
@@ -147,6 +162,8 @@ impl fmt::Display for EventLine<'_> {
             Self::Request { from, name, rid, data, .. } => {
                 write!(f, "{} asks (request {rid}): {data}", Named(*from, name))
             }
+            Self::Master(master) => write!(f, "{master}"),
+            Self::Left => f.write_str("this server is no member of its cluster any more: it stops"),
             Self::Suspended => f.write_str("suspended: no server is reachable"),
             Self::Resumed => f.write_str("resumed: a server is reachable again"),
             Self::DuplicateIdentity { id, addresses } => {
@@ -182,7 +199,7 @@ fn some_text<S: Serializer>(value: &Option<impl fmt::Display>, serializer: S) ->
 
 #[cfg(test)]
 mod tests {
-    use p2pcore::{Identity, SecretKey};
+    use p2pcore::{Identity, SecretKey, master::MasterView};
 
     use super::{super::line, *};
 
@@ -230,6 +247,11 @@ mod tests {
                     r#"{{"event":"request","from":"{peer}","role":"peer","name":"n","rid":7,"data_base64":"/wA="}}"#
                 ),
             ),
+            (
+                EventLine::Master(MasterView::NoMaster(None).into()),
+                r#"{"event":"master","id":null,"kind":null,"token":null,"reason":null}"#.into(),
+            ),
+            (EventLine::Left, r#"{"event":"left"}"#.into()),
             (EventLine::Suspended, r#"{"event":"suspended"}"#.into()),
             (EventLine::Resumed, r#"{"event":"resumed"}"#.into()),
             (
@@ -252,9 +274,14 @@ mod tests {
             (Answer::delivered(Some("a"), to), format!(r#"{{"event":"delivered","ref":"a","to":"{to}"}}"#)),
             (Answer::expired(None, to), format!(r#"{{"event":"expired","ref":null,"to":"{to}"}}"#)),
             (
-                Answer::failed(Some("a"), to, Reason::UnknownOutcome),
+                Answer::failed(Some("a"), Some(to), Reason::UnknownOutcome),
                 format!(r#"{{"event":"failed","ref":"a","to":"{to}","reason":"unknown_outcome"}}"#),
             ),
+            (
+                Answer::failed(Some("a"), None, Reason::NoMaster),
+                r#"{"event":"failed","ref":"a","to":null,"reason":"no_master"}"#.into(),
+            ),
+            (Answer::accepted(Some("a")), r#"{"event":"accepted","ref":"a"}"#.into()),
             (Answer::reply(Some("a"), to, b"x"), format!(r#"{{"event":"reply","ref":"a","from":"{to}","data":"x"}}"#)),
         ] {
             assert_eq!(line(&answer), format!("{text}\n"));

@@ -2,10 +2,12 @@
 
 mod command;
 mod event;
+mod master;
 mod status;
 
 pub(super) use command::{Command, parse};
 pub(super) use event::{Answer, EventLine, Payload};
+pub(super) use master::MembersLine;
 pub(super) use status::StatusLine;
 
 use serde::Serialize;

@@ -8,6 +8,8 @@ use p2pcore::{
 };
 use serde::Serialize;
 
+use super::master::{MasterLine, MemberRow};
+
 /// The `status` event.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusLine<'a> {
@@ -19,8 +21,8 @@ pub(crate) struct StatusLine<'a> {
     name: &'a str,
     listen: &'a [SocketAddr],
     suspended: bool,
-    /// There is no Master yet.
-    master: Option<()>,
+    master: Option<MasterLine>,
+    members: Vec<MemberRow>,
     servers: Vec<Server<'a>>,
     peers: Vec<Peer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +43,8 @@ impl<'a> StatusLine<'a> {
             name: status.name.as_str(),
             listen: &status.listen,
             suspended: status.suspended,
-            master: None,
+            master: status.master.map(MasterLine::from),
+            members: status.members.iter().map(MemberRow::from).collect(),
             servers: status.servers.iter().map(Server::new).collect(),
             peers: status.peers.iter().map(Peer::new).collect(),
             clients: server.then(|| status.clients.iter().map(Client::new).collect()),
@@ -141,7 +144,11 @@ fn millis(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use p2pcore::{Identity, Name, SecretKey, node::PathKind};
+    use p2pcore::{
+        Identity, Name, SecretKey,
+        master::{MasterView, MemberInfo, NoQuorum},
+        node::PathKind,
+    };
     use serde_json::json;
 
     use super::*;
@@ -164,8 +171,8 @@ mod tests {
             name: Name::new("me").unwrap(),
             listen: vec![address(4)],
             suspended: false,
-            master: None,
-            members: Vec::new(),
+            master: Some(MasterView::NoMaster(Some(NoQuorum { need: 2, have: 1 }))),
+            members: vec![MemberInfo { id: id(Role::Server, 3), is_voter: true }],
             servers: vec![ServerStatus {
                 id: id(Role::Server, 3),
                 name: Name::new("s").unwrap(),
@@ -199,7 +206,11 @@ mod tests {
         }
         let mut expected = json!({
             "event": "status", "ref": "r", "id": own, "role": "server", "name": "me", "listen": ["10.0.0.1:4"],
-            "suspended": false, "master": null,
+            "suspended": false,
+            "master": {
+                "id": null, "kind": null, "token": null, "reason": {"code": "no_quorum", "need": 2, "have": 1}
+            },
+            "members": [{"id": server, "voter": true}],
             "servers": [{"id": server, "name": "s", "addresses": ["10.0.0.1:5"], "linked": true, "rtt_ms": 2}],
             "peers": [peer_row],
             "clients": [row],
@@ -210,12 +221,14 @@ mod tests {
         assert_eq!(serde_json::to_value(StatusLine::new(Some("r"), &shown)).unwrap(), expected);
 
         let own = id(Role::Peer, 1);
-        let shown = status(own);
+        let mut shown = status(own);
+        shown.master = None;
         let fields = expected.as_object_mut().unwrap();
         fields.retain(|key, _| !["clients", "links"].contains(&key.as_str()));
         fields.insert("id".into(), json!(own));
         fields.insert("role".into(), json!("peer"));
         fields.insert("ref".into(), json!(null));
+        fields.insert("master".into(), json!(null));
         assert_eq!(serde_json::to_value(StatusLine::new(None, &shown)).unwrap(), expected);
     }
 }

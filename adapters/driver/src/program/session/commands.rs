@@ -13,16 +13,21 @@ use p2pcore::{
 };
 
 use super::{Session, lock};
-use crate::program::{
-    control::Client,
-    internal,
-    json::{self, Answer, Command, EventLine, StatusLine},
-    lines::Line,
-    outlet::Outlet,
+use crate::{
+    Outcomes,
+    program::{
+        control::Client,
+        internal,
+        json::{self, Answer, Command, EventLine, MembersLine, StatusLine},
+        lines::Line,
+        outlet::Outlet,
+    },
 };
 
 /// How long a full queue holds up the commands of its client before the message has failed.
 const FULL_QUEUE: Duration = Duration::from_secs(1);
+/// Between two tries at a full queue.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// Who gave a command, and how it is to be named in the answers.
 #[derive(Clone)]
@@ -42,7 +47,19 @@ impl Asker {
 
     async fn failed(&self, to: &[Id], reason: Reason) {
         for id in to {
-            self.answer(&Answer::failed(self.name(), *id, reason)).await;
+            self.answer(&Answer::failed(self.name(), Some(*id), reason)).await;
+        }
+    }
+
+    /// Answers for each destination as its outcome comes.
+    async fn outcomes(&self, mut outcomes: Outcomes) {
+        while let Some((to, outcome)) = outcomes.next().await {
+            let answer = match outcome {
+                Outcome::Delivered => Answer::delivered(self.name(), to),
+                Outcome::Failed(reason) => Answer::failed(self.name(), Some(to), reason),
+                Outcome::Expired => Answer::expired(self.name(), to),
+            };
+            self.answer(&answer).await;
         }
     }
 
@@ -71,10 +88,13 @@ impl Session {
 
     async fn command(self: &Arc<Self>, asker: Asker, command: Command) {
         match command {
-            Command::Send { data, .. } | Command::Request { data, .. } if internal::is_internal(&data) => {
+            Command::Send { data, .. } | Command::SendMaster { data, .. } | Command::Request { data, .. }
+                if internal::is_internal(&data) =>
+            {
                 asker.error("the data begins like the programs' own messages: put something before it".into()).await;
             }
             Command::Send { to, data, options } => self.send(asker, &to, data, options).await,
+            Command::SendMaster { data, options } => self.send_master(asker, data, options).await,
             Command::Request { to, data, timeout } => {
                 self.spawn(|session| async move {
                     match session.handle.request(to, data, timeout).await {
@@ -98,6 +118,17 @@ impl Session {
                     asker.outlet.put(json::line(&StatusLine::new(asker.name(), &status))).await;
                 }
             }
+            Command::Members => {
+                if let Ok(members) = self.handle.members().await {
+                    let (id, master) = (self.handle.id(), self.handle.master());
+                    let line = MembersLine::new(asker.name(), id, &members, master);
+                    asker.outlet.put(json::line(&line)).await;
+                }
+            }
+            Command::ChangeMembers(command) => match self.handle.change_members(command).await {
+                Ok(()) => asker.answer(&Answer::accepted(asker.name())).await,
+                Err(error) => asker.error(error.to_string()).await,
+            },
             Command::Quit => {
                 let _ = self.quit.try_send(Ok(()));
             }
@@ -112,16 +143,7 @@ impl Session {
             sent => sent,
         };
         match sent {
-            Ok(mut outcomes) => self.spawn(|_| async move {
-                while let Some((to, outcome)) = outcomes.next().await {
-                    let answer = match outcome {
-                        Outcome::Delivered => Answer::delivered(asker.name(), to),
-                        Outcome::Failed(reason) => Answer::failed(asker.name(), to, reason),
-                        Outcome::Expired => Answer::expired(asker.name(), to),
-                    };
-                    asker.answer(&answer).await;
-                }
-            }),
+            Ok(outcomes) => self.spawn(|_| async move { asker.outcomes(outcomes).await }),
             Err(CommandError::Blocked { .. }) => asker.failed(to, Reason::Full).await,
             Err(CommandError::TooLarge { .. }) => asker.failed(to, Reason::TooLarge).await,
             Err(CommandError::Failed(reason)) => asker.failed(to, reason).await,
@@ -143,5 +165,31 @@ impl Session {
             Err(CommandError::Blocked { to: full, data: data.clone() })
         };
         or(self.handle.send(to, data.clone(), options), end).await
+    }
+
+    async fn send_master(self: &Arc<Self>, asker: Asker, data: Bytes, options: SendOptions) {
+        let end = Instant::now() + FULL_QUEUE;
+        let mut sent = self.handle.try_send_to_master(data, options).await;
+        // a full queue holds up the client for a while, and one that stays full only once
+        while let Err(CommandError::Blocked { to, data }) = sent {
+            let is_over = Instant::now() >= end;
+            if is_over {
+                lock(&self.stuck).insert(to);
+            }
+            if is_over || lock(&self.stuck).contains(&to) {
+                return asker.failed(&[to], Reason::Full).await;
+            }
+            self.program.runtime.sleep_until(Instant::now() + RETRY).await;
+            sent = self.handle.try_send_to_master(data, options).await;
+        }
+        let reason = match sent {
+            Ok(outcomes) => return self.spawn(|_| async move { asker.outcomes(outcomes).await }),
+            Err(CommandError::TooLarge { .. }) => Reason::TooLarge,
+            Err(CommandError::Failed(reason)) => reason,
+            Err(error) => return asker.error(error.to_string()).await,
+        };
+        let seen = self.handle.master().and_then(|view| view.master());
+        let to = seen.filter(|_| reason != Reason::NoMaster);
+        asker.answer(&Answer::failed(asker.name(), to, reason)).await;
     }
 }

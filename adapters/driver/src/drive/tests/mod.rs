@@ -1,3 +1,5 @@
+mod master;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     thread,
