@@ -122,11 +122,31 @@ pub(crate) struct View {
     pub(crate) is_saved: bool,
     /// At a leader: who is to lead next.
     pub(crate) transfer: Option<Id>,
-    /// At a leader, of each other node: up to where its log is known to agree, and whether it answered since quorum was
-    /// checked.
-    pub(crate) followers: BTreeMap<Id, (u64, bool)>,
+    /// At a leader: what it knows of each other node.
+    pub(crate) followers: BTreeMap<Id, Follower>,
     /// What the application was told since the last look.
     pub(crate) told: Vec<Told>,
+}
+
+/// What a leader knows of another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Follower {
+    /// Up to where its log is known to agree.
+    pub(crate) matched: u64,
+    /// It answered since quorum was checked.
+    pub(crate) is_active: bool,
+    pub(crate) pace: Pace,
+}
+
+/// How a leader sends to another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// This entry comes next, and nothing after it before it is answered.
+    Probe(u64),
+    /// This entry comes next.
+    Replicate(u64),
+    /// A snapshot up to here is under way.
+    Snapshot(u64),
 }
 
 /// What an application is told.
@@ -141,11 +161,6 @@ pub(crate) enum Told {
 impl View {
     pub(crate) fn last_index(&self) -> u64 {
         self.log.last().map_or(self.snapshot.0, |line| line.place.0)
-    }
-
-    /// Up to where the log of `id` is known to agree.
-    pub(crate) fn matched(&self, id: Id) -> u64 {
-        self.followers.get(&id).map_or(0, |(matched, _)| *matched)
     }
 
     pub(crate) fn has(&self, place: Place) -> bool {

@@ -56,6 +56,10 @@ impl Coverage {
         if after.role == Some(Role::Leader) && before.role != Some(Role::Leader) {
             self.elected(id, after.term);
         }
+        if before.role == Some(Role::Leader) && after.role == Some(Role::Follower) && after.term == before.term {
+            let is_voter = after.configs.last().is_some_and(|(_, members)| members.is_voter(id));
+            self.count(if is_voter { "leaders without a quorum" } else { "leaders removed" });
+        }
         if after.vote.is_some() && self.votes.insert((after.term, id)) {
             self.count("votes");
         }

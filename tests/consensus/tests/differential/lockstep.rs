@@ -1,13 +1,11 @@
 //! Both worlds under the same schedule.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use p2pcore::raft::Role;
 
 use crate::{
-    common::{Act, Id, Said, Saying, View, World},
+    common::{Act, Follower, Id, Said, Saying, View, World},
     coverage::Coverage,
     ours::{Fault, Ours},
     schedule::{Schedule, Step},
@@ -60,15 +58,7 @@ impl Lockstep {
         let (mut ours, mut theirs) = (Ours::new(&schedule.setting, fault), Theirs::new(&schedule.setting));
         let views: BTreeMap<Id, View> = ids.iter().map(|id| (*id, ours.view(*id))).collect();
         views.iter().for_each(|(id, view)| assert_eq!(*view, theirs.view(*id)));
-        Self {
-            ours,
-            theirs,
-            ids,
-            wire: Vec::new(),
-            views,
-            cut: BTreeSet::new(),
-            coverage: Coverage::default(),
-        }
+        Self { ours, theirs, ids, wire: Vec::new(), views, cut: BTreeSet::new(), coverage: Coverage::default() }
     }
 
     fn perform(&mut self, step: &Step) -> Outcome {
@@ -227,7 +217,10 @@ impl Lockstep {
 
     /// What may be said by one of them alone.
     fn lone(&mut self, whose: &'static str, said: &Said) -> Outcome {
-        let told_already = |view: &View| view.transfer == Some(said.to) && view.matched(said.to) == view.last_index();
+        let told_already = |leader: &View| {
+            let has_all = |follower: &Follower| follower.matched == leader.last_index();
+            leader.transfer == Some(said.to) && leader.followers.get(&said.to).is_some_and(has_all)
+        };
         let name = match (whose, &said.body) {
             // of a request for a vote in an older term
             ("ours", Saying::VoteReply { granted: false }) => "refusals by ours alone",

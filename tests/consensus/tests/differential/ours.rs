@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use p2pcore::raft::{
-    Body, Configuration, Entry, Limits, Message, Output, Payload, Persist, Progress, Raft, Stored, TransferError,
+    Body, Configuration, Entry, Limits, Message, Output, Payload, Persist, Progress, ProgressState, Raft, Stored,
+    TransferError,
 };
 
-use crate::common::{Act, Content, Id, Line, Members, Said, Saying, Setting, Told, View, World};
+use crate::common::{Act, Content, Follower, Id, Line, Members, Pace, Said, Saying, Setting, Told, View, World};
 
 pub(crate) struct Ours {
     nodes: BTreeMap<Id, Raft<Id, u64>>,
@@ -39,6 +40,11 @@ pub(crate) enum Fault {
     QuorumUnchecked,
 }
 
+impl Fault {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::VoteForgotten, Self::RefusalCounts, Self::ConfigLost, Self::AckTooFar, Self::QuorumUnchecked];
+}
+
 impl Ours {
     pub(crate) fn new(setting: &Setting, fault: Option<Fault>) -> Self {
         let limits = Limits {
@@ -68,10 +74,8 @@ impl Ours {
     pub(crate) fn is_of_earlier_membership(&self, to: Id, envelope: &Envelope) -> bool {
         let (node, Envelope { from, message }) = (&self.nodes[&to], envelope);
         let joined_later = |(id, progress): (Id, &Progress)| id == *from && progress.join != message.join;
-        let is_answer = matches!(
-            message.body,
-            Body::Appended { .. } | Body::Rejected { .. } | Body::HeartbeatReply { .. }
-        );
+        let is_answer =
+            matches!(message.body, Body::Appended { .. } | Body::Rejected { .. } | Body::HeartbeatReply { .. });
         is_answer && message.term == node.term() && node.progress().any(joined_later)
     }
 
@@ -182,7 +186,6 @@ impl World for Ours {
         let (role, snapshot) = (node.role(), node.snapshot());
         let mut configs = vec![(snapshot.index, members(&snapshot.config))];
         configs.extend(node.entries().filter_map(|entry| Some((entry.index, members(entry.config()?)))));
-        let followers = node.progress().map(|(id, progress)| (id, (progress.matched, progress.recent_active)));
         View {
             term: node.term(),
             vote: node.vote(),
@@ -195,7 +198,7 @@ impl World for Ours {
             is_saved: (disk.hard_state.term, disk.hard_state.vote) == (node.term(), node.vote())
                 && disk.entries.iter().eq(node.entries()),
             transfer: node.transfer_target(),
-            followers: followers.collect(),
+            followers: node.progress().map(|(id, progress)| (id, follower(progress))).collect(),
             told: self.told.remove(&id).unwrap_or_default(),
         }
     }
@@ -216,6 +219,15 @@ fn members(config: &Configuration<Id>) -> Members {
         learners: config.learners.clone(),
         learners_next: config.learners_next.clone(),
     }
+}
+
+fn follower(progress: &Progress) -> Follower {
+    let pace = match progress.state {
+        ProgressState::Probe => Pace::Probe(progress.next),
+        ProgressState::Replicate => Pace::Replicate(progress.next),
+        ProgressState::Snapshot(index) => Pace::Snapshot(index),
+    };
+    Follower { matched: progress.matched, is_active: progress.recent_active, pace }
 }
 
 fn line(entry: &Entry<Id, u64>) -> Line {

@@ -28,11 +28,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use p2pcore::raft::{Change, Role};
 use raft::{
-    CAMPAIGN_TRANSFER, INVALID_ID, NO_LIMIT, ProgressState, RawNode, SnapshotStatus, StateRole, eraftpb::*,
+    CAMPAIGN_TRANSFER, INVALID_ID, NO_LIMIT, Progress, ProgressState, RawNode, SnapshotStatus, StateRole, eraftpb::*,
 };
 
 use crate::{
-    common::{Act, Content, Id, Line, Said, Saying, Setting, Told, View, World},
+    common::{Act, Content, Follower, Id, Line, Pace, Said, Saying, Setting, Told, View, World},
     config::{self, Configs, is_change},
     storage::Disk,
 };
@@ -308,9 +308,7 @@ impl Node {
                 let is_silent = raft.leader_id != INVALID_ID && message.term > raft.term;
                 !is_deaf || is_silent || message.context == CAMPAIGN_TRANSFER
             }
-            MessageType::MsgRequestPreVoteResponse if !message.reject => {
-                is_of_member && message.term == raft.term + 1
-            }
+            MessageType::MsgRequestPreVoteResponse if !message.reject => is_of_member && message.term == raft.term + 1,
             MessageType::MsgTimeoutNow => follows_sender,
             MessageType::MsgAppendResponse if message.reject && is_leader && message.term == raft.term => {
                 let Some(progress) = raft.mut_prs().get_mut(message.from) else { return false };
@@ -391,7 +389,7 @@ impl World for Theirs {
             is_saved: (disk.hard_state.term, disk.hard_state.vote) == (raft.term, raft.vote)
                 && raft.raft_log.unstable_entries().is_empty(),
             transfer: raft.lead_transferee,
-            followers: followers.map(|(id, progress)| (*id, (progress.matched, progress.recent_active))).collect(),
+            followers: followers.map(|(id, progress)| (*id, follower(progress))).collect(),
             told,
         }
     }
@@ -399,6 +397,15 @@ impl World for Theirs {
 
 fn named(id: Id) -> Option<Id> {
     (id != INVALID_ID).then_some(id)
+}
+
+fn follower(progress: &Progress) -> Follower {
+    let pace = match progress.state {
+        ProgressState::Probe => Pace::Probe(progress.next_idx),
+        ProgressState::Replicate => Pace::Replicate(progress.next_idx),
+        ProgressState::Snapshot => Pace::Snapshot(progress.pending_snapshot),
+    };
+    Follower { matched: progress.matched, is_active: progress.recent_active, pace }
 }
 
 fn line(entry: &Entry) -> Line {
@@ -415,15 +422,11 @@ fn said(message: &Message) -> Said {
     let body = match message.get_msg_type() {
         MessageType::MsgRequestPreVote => Saying::PreVote { last: place },
         MessageType::MsgRequestPreVoteResponse => Saying::PreVoteReply { granted: !message.reject },
-        MessageType::MsgRequestVote => {
-            Saying::Vote { last: place, transfer: message.context == CAMPAIGN_TRANSFER }
-        }
+        MessageType::MsgRequestVote => Saying::Vote { last: place, transfer: message.context == CAMPAIGN_TRANSFER },
         MessageType::MsgRequestVoteResponse => Saying::VoteReply { granted: !message.reject },
-        MessageType::MsgAppend => Saying::Append {
-            prev: place,
-            entries: message.entries.iter().map(line).collect(),
-            commit: message.commit,
-        },
+        MessageType::MsgAppend => {
+            Saying::Append { prev: place, entries: message.entries.iter().map(line).collect(), commit: message.commit }
+        }
         MessageType::MsgAppendResponse if message.reject => {
             Saying::Rejected { prev_index: message.index, hint: (message.reject_hint, message.log_term) }
         }
