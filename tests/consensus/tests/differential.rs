@@ -8,7 +8,8 @@
 //!
 //! Not compared: time (neither is ticked), what is on the disk while an order to it is under way (disks work at once), leases
 //! and answers of an earlier membership (raft-rs knows neither), and the order of what one step sends. What is decided
-//! otherwise in ours is made up for at raft-rs, rule by rule in the table of `differential/theirs.rs`.
+//! otherwise in ours is made up for at raft-rs, rule by rule in the table of
+//! `differential/rules.rs`.
 
 #[path = "differential/common.rs"]
 mod common;
@@ -20,6 +21,8 @@ mod coverage;
 mod lockstep;
 #[path = "differential/ours.rs"]
 mod ours;
+#[path = "differential/rules.rs"]
+mod rules;
 #[path = "differential/schedule.rs"]
 mod schedule;
 #[path = "differential/storage.rs"]

@@ -222,7 +222,7 @@ fn read(context: &[u8]) -> ConfChangeV2 {
 }
 
 /// Makes raft-rs take a snapshot whose configuration does not have the receiver.
-pub(crate) fn admit(snapshot: &mut Snapshot, id: Id) {
+pub(crate) fn receive(snapshot: &mut Snapshot, id: Id) {
     let config = snapshot.mut_metadata().mut_conf_state();
     if !members(config).contains(id) {
         config.mut_learners().push(id);
@@ -230,7 +230,7 @@ pub(crate) fn admit(snapshot: &mut Snapshot, id: Id) {
     }
 }
 
-/// The snapshot as it was before [`admit`].
+/// The snapshot as it was before [`receive`].
 pub(crate) fn original(snapshot: &Snapshot) -> SnapshotMetadata {
     let mut metadata = snapshot.get_metadata().clone();
     if let Some(id) = snapshot.data.first() {
