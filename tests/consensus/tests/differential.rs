@@ -4,7 +4,7 @@
 //! log, every configuration in it, what the application was told is committed, whether the disk has it all, a transfer under
 //! way, what a leader knows of each follower and how it sends to it, whether a proposal, a change or a transfer was
 //! accepted, and every message sent, in full. What one world sends and the other does not is a divergence, but for
-//! three kinds that are counted and lost (`Lockstep::lone`). At the end all is healed, and both must commit again.
+//! three kinds that are counted and lost (`differential/lockstep.rs`, at its end). At the end all is healed, and both must commit again.
 //!
 //! Not compared: time (neither is ticked), what is on the disk while an order to it is under way (disks work at once), leases
 //! and answers of an earlier membership (raft-rs knows neither), and the order of what one step sends. What is decided
@@ -37,7 +37,7 @@ use lockstep::{Divergence, run};
 use ours::Fault;
 use schedule::Schedule;
 
-const SCHEDULES: u64 = 12_000;
+const SCHEDULES: u64 = 10_000;
 const LENGTH: usize = 150;
 
 #[test]
@@ -52,31 +52,30 @@ fn both_do_the_same() {
     println!("differential: {SCHEDULES} schedules, {} steps, 0 divergences", coverage.of("steps"));
     println!("{coverage}");
     for (name, least) in [
-        ("delivered", 2_000_000),
-        ("lost", 150_000),
-        ("repeated", 20_000),
-        ("restarts", 40_000),
-        ("rests", 80_000),
-        ("votes", 100_000),
-        ("elections", 30_000),
-        ("leader changes", 14_000),
-        ("leaders removed", 500),
-        ("leaders without a quorum", 500),
-        ("entries committed", 100_000),
-        ("conflicts cut off", 1_800),
-        ("configurations committed", 28_000),
-        ("joint ones", 5_000),
-        ("ones with learners", 7_000),
-        ("changes refused", 90_000),
-        ("compactions", 14_000),
-        ("snapshots installed", 5_000),
-        ("transfers done", 5_000),
+        ("delivered", 1_500_000),
+        ("lost", 120_000),
+        ("repeated", 18_000),
+        ("restarts", 30_000),
+        ("rests", 55_000),
+        ("votes", 70_000),
+        ("elections", 20_000),
+        ("leader changes", 9_000),
+        ("leaders removed", 1_800),
+        ("leaders without a quorum", 5_000),
+        ("entries committed", 70_000),
+        ("conflicts cut off", 1_200),
+        ("configurations committed", 20_000),
+        ("joint ones", 4_000),
+        ("ones with learners", 5_000),
+        ("changes refused", 60_000),
+        ("compactions", 10_000),
+        ("snapshots installed", 4_000),
+        ("transfers done", 3_500),
     ] {
         assert!(coverage.of(name) >= least, "{name}: {} is less than {least}", coverage.of(name));
     }
-    let alone = ["refusals by ours alone", "orders repeated by ours alone", "commits told by theirs alone"];
-    let alone: u64 = alone.iter().map(|name| coverage.of(name)).sum();
-    assert!(alone < coverage.of("delivered") / 1_000, "{alone} messages were sent by one of the two alone");
+    let alone = coverage.of("said by ours alone") + coverage.of("said by theirs alone");
+    assert!(alone < coverage.of("delivered") / 1_000, "{alone} messages were sent by one of them alone");
 }
 
 /// Each fault of ours is noticed, and soon.

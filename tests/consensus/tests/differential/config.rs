@@ -107,11 +107,10 @@ impl Configs {
         }
         .unwrap();
         let next = members(&config.to_conf_state());
-        let committed = self.committed(raft);
-        let leaving = changes.extract_if(.., |(id, _)| !next.contains(*id) && committed.contains(*id)).collect();
+        let leaving = changes.extract_if(.., |(id, _)| !next.contains(*id)).collect();
         self.leaving.iter_mut().for_each(|(_, removals)| removals.retain(|(id, _)| !next.contains(*id)));
         self.leaving.push((entry.index, leaving));
-        let joining: Vec<Id> = changes.iter().map(|(id, _)| *id).filter(|id| next.contains(*id)).collect();
+        let joining: Vec<Id> = changes.iter().map(|(id, _)| *id).collect();
         raft.mut_prs().apply_conf(config, changes, entry.index);
         for id in joining {
             // it has not answered yet

@@ -186,22 +186,21 @@ impl Lockstep {
         leaders.max_by_key(|(_, view)| view.term).map(|(id, _)| *id)
     }
 
-    /// Compares a node in both worlds, after it did something.
+    /// Compares a node in both worlds, after it did something, and what it sent.
     fn compare(&mut self, id: Id) -> Outcome {
-        self.pair()?;
         let ours = self.ours.view(id);
         self.theirs.compact(id, ours.snapshot.0);
         let theirs = self.theirs.view(id);
         if ours != theirs {
             return Err(format!("node {id}: ours is\n{ours:?}\ntheirs is\n{theirs:?}"));
         }
-        self.coverage.seen(id, &self.views[&id], &ours);
-        self.views.insert(id, ours);
-        Ok(())
+        let before = self.views.insert(id, ours).unwrap_or_default();
+        self.coverage.seen(id, &before, &self.views[&id]);
+        self.pair(id, &before)
     }
 
     /// Puts what both sent on the wire. What only one of them sent is lost, if it may be.
-    fn pair(&mut self) -> Outcome {
+    fn pair(&mut self, id: Id, before: &View) -> Outcome {
         let mut theirs = self.theirs.take_sent();
         for (said, ours) in self.ours.take_sent() {
             match theirs.iter().position(|(other, _)| *other == said) {
@@ -209,27 +208,33 @@ impl Lockstep {
                     let (said, theirs) = theirs.remove(place);
                     self.wire.push(Pair { said, ours, theirs });
                 }
-                None => self.lone("ours", &said)?,
+                None if may_be_ours_alone(&said, before) => self.coverage.count("said by ours alone"),
+                None => return Err(format!("only ours says {said:?}")),
             }
         }
-        theirs.iter().try_for_each(|(said, _)| self.lone("theirs", said))
-    }
-
-    /// What may be said by one of them alone.
-    fn lone(&mut self, whose: &'static str, said: &Said) -> Outcome {
-        let told_already = |leader: &View| {
-            let has_all = |follower: &Follower| follower.matched == leader.last_index();
-            leader.transfer == Some(said.to) && leader.followers.get(&said.to).is_some_and(has_all)
-        };
-        let name = match (whose, &said.body) {
-            // of a request for a vote in an older term
-            ("ours", Saying::VoteReply { granted: false }) => "refusals by ours alone",
-            ("ours", Saying::TimeoutNow) if told_already(&self.views[&said.from]) => "orders repeated by ours alone",
-            // a smaller quorum is in force, and the entry that says so is not on disk yet
-            ("theirs", Saying::Append { entries, .. }) if entries.is_empty() => "commits told by theirs alone",
-            _ => return Err(format!("only {whose} says {said:?}")),
-        };
-        self.coverage.count(name);
+        for (said, _) in theirs {
+            if !may_be_theirs_alone(&said, before, &self.views[&id]) {
+                return Err(format!("only theirs says {said:?}"));
+            }
+            self.coverage.count("said by theirs alone");
+        }
         Ok(())
     }
+}
+
+/// Ours refuses its vote in an older term too, and orders another node to campaign again when that one still answers.
+fn may_be_ours_alone(said: &Said, before: &View) -> bool {
+    let has_all = |follower: &Follower| follower.matched == before.last_index();
+    let is_ordered = before.transfer == Some(said.to) && before.followers.get(&said.to).is_some_and(has_all);
+    match said.body {
+        Saying::VoteReply { granted } => !granted,
+        Saying::TimeoutNow => is_ordered,
+        _ => false,
+    }
+}
+
+/// When a smaller quorum comes in force, raft-rs counts before the entry that brings it is on disk, and afterwards again.
+fn may_be_theirs_alone(said: &Said, before: &View, after: &View) -> bool {
+    let is_empty = matches!(&said.body, Saying::Append { entries, .. } if entries.is_empty());
+    is_empty && before.configs.last() != after.configs.last()
 }

@@ -24,9 +24,8 @@
 //! | a removed leader steps down, after one more append to each follower | it steps down, and further appends are lost |
 //! | the first one is in a snapshot at index 1 | the same |
 //! | **replication** | |
-//! | a rejection takes nothing back that is known to agree | it is made to, or lost |
+//! | a rejection takes nothing back that is known to agree | it is lost |
 //! | an answer that says the same again ends a probe too | it is made news |
-//! | an append without entries is a probe too | the probe is marked |
 //! | a snapshot is taken even if its configuration does not have the receiver | it comes with the receiver |
 //! | a snapshot of an older term is answered as an append is | it comes as a heartbeat |
 //! | an answer that says that a snapshot is there ends the wait for it | it is reported as arrived |
@@ -60,7 +59,7 @@ impl Node {
         match kind {
             Kind::MsgSnapshot if term < self.raft.raft.term => message.set_msg_type(Kind::MsgHeartbeat),
             Kind::MsgSnapshot => receive(message.mut_snapshot(), self.raft.raft.id),
-            Kind::MsgAppendResponse | Kind::MsgHeartbeatResponse => self.prepare_for_answer(&mut message),
+            Kind::MsgAppendResponse | Kind::MsgHeartbeatResponse => self.prepare_for_answer(&message),
             _ => (),
         }
         // that the sender is no member is an error to raft-rs
@@ -95,19 +94,16 @@ impl Node {
         }
     }
 
-    fn prepare_for_answer(&mut self, message: &mut Message) {
-        let Some(progress) = self.raft.raft.mut_prs().get_mut(message.from) else { return };
-        let is_heartbeat = message.get_msg_type() == Kind::MsgHeartbeatResponse;
-        if progress.state == ProgressState::Snapshot && is_heartbeat {
-            self.raft.report_snapshot(message.from, SnapshotStatus::Failure);
-        } else if message.reject {
-            if message.reject_hint < progress.matched {
-                (message.reject_hint, message.log_term) = (progress.matched, 0);
-            }
-        } else if progress.state == ProgressState::Snapshot && message.index >= progress.pending_snapshot {
-            self.raft.report_snapshot(message.from, SnapshotStatus::Finish);
-        } else if !is_heartbeat && message.index == progress.matched {
-            progress.matched = progress.matched.saturating_sub(1);
+    fn prepare_for_answer(&mut self, answer: &Message) {
+        let Some(progress) = self.raft.raft.mut_prs().get_mut(answer.from) else { return };
+        let snapshot = (progress.state == ProgressState::Snapshot).then_some(progress.pending_snapshot);
+        let is_heartbeat = answer.get_msg_type() == Kind::MsgHeartbeatResponse;
+        match snapshot {
+            Some(_) if is_heartbeat => self.raft.report_snapshot(answer.from, SnapshotStatus::Failure),
+            _ if is_heartbeat || answer.reject => (),
+            Some(index) if answer.index >= index => self.raft.report_snapshot(answer.from, SnapshotStatus::Finish),
+            _ if answer.index == progress.matched => progress.matched = progress.matched.saturating_sub(1),
+            _ => (),
         }
     }
 
@@ -138,14 +134,13 @@ impl Node {
 
     /// To be done before anything that a step `sent` leaves.
     pub(crate) fn censor(&mut self, sent: &mut Vec<Message>) {
-        let raft = &mut self.raft.raft;
+        let raft = &self.raft.raft;
         let last = raft.raft_log.last_index();
         sent.retain_mut(|message| {
             // without its term a commit index is ignored
             message.commit_term = 0;
-            let progress = raft.mut_prs().get_mut(message.to);
+            let progress = raft.prs().get(message.to);
             match (message.get_msg_type(), progress) {
-                (Kind::MsgAppend, Some(progress)) if progress.state == ProgressState::Probe => progress.pause(),
                 (Kind::MsgTimeoutNow, Some(progress)) if progress.matched == last => self.ordered = Some(message.term),
                 (Kind::MsgTimeoutNow, _) => return false,
                 _ => (),
