@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use p2pcore::raft::Role;
+use p2pcore::raft::{Flaw, Role};
 
 use crate::{
     common::{Act, Follower, Id, Said, Saying, View, World},
     coverage::Coverage,
-    ours::{Fault, Ours},
+    ours::Ours,
     schedule::{Schedule, Step},
     theirs::Theirs,
 };
@@ -21,8 +21,8 @@ pub(crate) struct Divergence {
 }
 
 /// Runs a schedule to its end, and then until both worlds are at rest.
-pub(crate) fn run(schedule: &Schedule, fault: Option<Fault>) -> Result<Coverage, Divergence> {
-    let mut worlds = Lockstep::new(schedule, fault);
+pub(crate) fn run(schedule: &Schedule, flaw: Option<Flaw>) -> Result<Coverage, Divergence> {
+    let mut worlds = Lockstep::new(schedule, flaw);
     for (step, what) in schedule.steps.iter().enumerate() {
         worlds.coverage.count("steps");
         worlds.perform(what).map_err(|what| Divergence { step, what })?;
@@ -53,9 +53,9 @@ struct Pair {
 }
 
 impl Lockstep {
-    fn new(schedule: &Schedule, fault: Option<Fault>) -> Self {
+    fn new(schedule: &Schedule, flaw: Option<Flaw>) -> Self {
         let ids: Vec<Id> = schedule.setting.ids().collect();
-        let (mut ours, mut theirs) = (Ours::new(&schedule.setting, fault), Theirs::new(&schedule.setting));
+        let (mut ours, mut theirs) = (Ours::new(&schedule.setting, flaw), Theirs::new(&schedule.setting));
         let views: BTreeMap<Id, View> = ids.iter().map(|id| (*id, ours.view(*id))).collect();
         views.iter().for_each(|(id, view)| assert_eq!(*view, theirs.view(*id)));
         Self { ours, theirs, ids, wire: Vec::new(), views, cut: BTreeSet::new(), coverage: Coverage::default() }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use p2pcore::raft::{
-    Body, Configuration, Entry, Limits, Message, Output, Payload, Persist, Progress, ProgressState, Raft, Stored,
+    Body, Configuration, Entry, Flaw, Limits, Message, Output, Payload, Persist, Progress, ProgressState, Raft, Stored,
     TransferError,
 };
 
@@ -13,7 +13,7 @@ pub(crate) struct Ours {
     nodes: BTreeMap<Id, Raft<Id, u64>>,
     disks: BTreeMap<Id, Stored<Id, u64>>,
     limits: Limits,
-    fault: Option<Fault>,
+    flaw: Option<Flaw>,
     sent: Vec<(Said, Envelope)>,
     told: BTreeMap<Id, Vec<Told>>,
 }
@@ -25,28 +25,8 @@ pub(crate) struct Envelope {
     message: Message<Id, u64>,
 }
 
-/// What is done wrong on purpose, to show that it is noticed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
-    /// A restart forgets the vote.
-    VoteForgotten,
-    /// A refused vote arrives as a granted one.
-    RefusalCounts,
-    /// The disk keeps one configuration less than the log.
-    ConfigLost,
-    /// The index in an answer to an append is too great by one.
-    AckTooFar,
-    /// Who checks for a quorum stays leader without one.
-    QuorumUnchecked,
-}
-
-impl Fault {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::VoteForgotten, Self::RefusalCounts, Self::ConfigLost, Self::AckTooFar, Self::QuorumUnchecked];
-}
-
 impl Ours {
-    pub(crate) fn new(setting: &Setting, fault: Option<Fault>) -> Self {
+    pub(crate) fn new(setting: &Setting, flaw: Option<Flaw>) -> Self {
         let limits = Limits {
             max_append_entries: if setting.is_chopped { 1 } else { usize::MAX },
             max_append_bytes: usize::MAX,
@@ -58,7 +38,7 @@ impl Ours {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
             limits,
-            fault,
+            flaw,
             sent: Vec::new(),
             told: BTreeMap::new(),
         };
@@ -85,7 +65,11 @@ impl Ours {
 
     fn start(&mut self, id: Id) {
         let disk = self.disks[&id].clone();
-        self.nodes.insert(id, Raft::new(id, disk, self.limits).unwrap());
+        let mut node = Raft::new(id, disk, self.limits).unwrap();
+        if let Some(flaw) = self.flaw {
+            node.plant(flaw);
+        }
+        self.nodes.insert(id, node);
         self.collect(id);
     }
 
@@ -115,27 +99,6 @@ impl Ours {
     fn write(&mut self, id: Id, order: &Persist<Id, u64>) {
         self.disks.get_mut(&id).unwrap().write(order);
     }
-
-    fn spoil_disk(&mut self, id: Id) {
-        let disk = self.disks.get_mut(&id).unwrap();
-        match self.fault {
-            Some(Fault::VoteForgotten) => disk.hard_state.vote = None,
-            Some(Fault::ConfigLost) => {
-                if let Some(entry) = disk.entries.iter_mut().rev().find(|entry| entry.config().is_some()) {
-                    entry.payload = Payload::Noop;
-                }
-            }
-            _ => (),
-        }
-    }
-
-    fn spoil_message(&self, message: &mut Message<Id, u64>) {
-        match (self.fault, &mut message.body) {
-            (Some(Fault::RefusalCounts), Body::VoteReply { granted }) => *granted = true,
-            (Some(Fault::AckTooFar), Body::Appended { index }) if *index > 0 => *index += 1,
-            _ => (),
-        }
-    }
 }
 
 impl World for Ours {
@@ -146,14 +109,12 @@ impl World for Ours {
         let mut accepted = true;
         match act {
             Act::Restart => {
-                self.spoil_disk(id);
                 self.start(id);
                 return true;
             }
             Act::Silent => node.leader_silent(),
             Act::Campaign => node.campaign(),
             Act::Beat => drop(node.beat()),
-            Act::CheckQuorum if matches!(self.fault, Some(Fault::QuorumUnchecked)) => (),
             Act::CheckQuorum => node.check_quorum(),
             Act::Propose(command) => accepted = node.propose(*command).is_ok(),
             Act::Change(change) => accepted = node.propose_change(change).is_ok(),
@@ -171,8 +132,7 @@ impl World for Ours {
         accepted
     }
 
-    fn step(&mut self, to: Id, Envelope { from, mut message }: Envelope) {
-        self.spoil_message(&mut message);
+    fn step(&mut self, to: Id, Envelope { from, message }: Envelope) {
         self.nodes.get_mut(&to).unwrap().step(from, message);
         self.collect(to);
     }
