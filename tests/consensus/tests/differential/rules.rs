@@ -59,7 +59,9 @@ impl Node {
         match kind {
             Kind::MsgSnapshot if term < self.raft.raft.term => message.set_msg_type(Kind::MsgHeartbeat),
             Kind::MsgSnapshot => receive(message.mut_snapshot(), self.raft.raft.id),
-            Kind::MsgAppendResponse | Kind::MsgHeartbeatResponse => self.prepare_for_answer(&message),
+            Kind::MsgAppendResponse | Kind::MsgHeartbeatResponse if term == self.raft.raft.term => {
+                self.prepare_for_answer(&message);
+            }
             _ => (),
         }
         // that the sender is no member is an error to raft-rs
