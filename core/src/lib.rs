@@ -91,6 +91,7 @@ pub mod node;
 pub mod noise;
 pub mod path;
 mod peer;
+mod planted;
 pub mod raft;
 pub mod relay;
 pub mod replay;
