@@ -4,6 +4,7 @@ mod app;
 mod clock;
 mod control;
 mod converge;
+mod disk;
 mod driver;
 mod fault;
 mod hostile;
