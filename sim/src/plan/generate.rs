@@ -1,10 +1,11 @@
 //! The plan that a seed makes: swarm, so each class of faults is on in half of all seeds.
 
+use p2pcore::raft::Timing;
+
 use super::{
     DiskFate, Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan, Selector,
 };
 use crate::rng::Stream;
-use p2pcore::raft::Timing;
 
 const FAULTY_MS: u64 = 60_000;
 /// After this no fault begins, so that each has its say before everything heals.
@@ -26,7 +27,7 @@ impl Plan {
             }
         }
         plan.clocks(&mut Stream::new(seed, "clocks", 0), Timing::default().drift_ppm);
-        plan.to_master();
+        plan.load_for_master();
         if seed % 4 == 3 {
             plan.churn(&mut Stream::new(seed, "churn", 0), 1, 10);
         }
@@ -34,7 +35,7 @@ impl Plan {
     }
 
     /// Some say something to whoever is Master.
-    fn to_master(&mut self) {
+    fn load_for_master(&mut self) {
         /// The numbers of these loads begin here, apart from those of the others.
         const FIRST_ID: u64 = 1_000;
         let mut rng = Stream::new(self.seed, "to master", 0);
