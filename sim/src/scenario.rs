@@ -96,6 +96,26 @@ impl Scenario {
         self.last(|node| node.join = servers)
     }
 
+    /// On its first start it waits for so many servers, itself included, to found a cluster with them. It knows all servers
+    /// that were named before.
+    #[must_use]
+    pub fn expecting(self, servers: usize) -> Self {
+        let known: Vec<String> = self.plan.servers().map(|server| server.name.clone()).collect();
+        self.last(|node| (node.found, node.expect, node.join) = (false, Some(servers), known))
+    }
+
+    /// Its clock runs fast by so many parts per million, or slow if negative.
+    #[must_use]
+    pub fn clock_ppm(self, ppm: i32) -> Self {
+        self.last(|node| node.clock_ppm = ppm)
+    }
+
+    /// Its disk takes up to so long to write.
+    #[must_use]
+    pub fn disk_time(self, time: Duration) -> Self {
+        self.last(|node| node.disk_us = time.as_micros() as u64)
+    }
+
     /// It starts so much later.
     #[must_use]
     pub fn starting_at(self, time: Duration) -> Self {

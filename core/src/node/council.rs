@@ -56,7 +56,7 @@ impl Mastery {
         Ok(Self::Council(Box::new(council)))
     }
 
-    fn council(&mut self) -> Result<&mut Council, CommandError> {
+    fn council_mut(&mut self) -> Result<&mut Council, CommandError> {
         match self {
             Self::Council(council) => Ok(council),
             Self::Hearsay(_) => Err(CommandError::NotAServer),
@@ -99,13 +99,21 @@ impl Node {
         Some(Guard { token: council.token(self.now)?, until })
     }
 
+    /// The part of this server in the council, to look at: for tests and tools.
+    pub fn council(&self) -> Option<&Council> {
+        match &self.mastery {
+            Mastery::Council(council) => Some(council),
+            Mastery::Hearsay(_) => None,
+        }
+    }
+
     /// Gives up the office of Master at once, and hands it over if there is another voter. Not being Master is no error.
     ///
     /// # Errors
     /// `NotAServer`.
     pub fn resign(&mut self, now: Instant) -> Result<(), CommandError> {
         self.now = now;
-        self.mastery.council()?.resign(now);
+        self.mastery.council_mut()?.resign(now);
         self.drain_council(now);
         Ok(())
     }
@@ -117,7 +125,7 @@ impl Node {
     /// `NotAServer`; `Members` says what speaks against it.
     pub fn change_members(&mut self, now: Instant, command: MemberCommand) -> Result<(), CommandError> {
         self.now = now;
-        let council = self.mastery.council()?;
+        let council = self.mastery.council_mut()?;
         match command {
             MemberCommand::Leave => council.leave(now),
             MemberCommand::Remove(id) => council.remove(now, id),

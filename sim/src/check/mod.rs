@@ -1,6 +1,7 @@
 //! What is promised, checked after each event. Each checker is a small type that knows one promise and says what broke it.
 
 pub mod bounds;
+pub mod consensus;
 pub mod convergence;
 pub mod ledger;
 pub mod pace;

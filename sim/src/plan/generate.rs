@@ -1,6 +1,8 @@
 //! The plan that a seed makes: swarm, so each class of faults is on in half of all seeds.
 
-use super::{Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan, Selector};
+use super::{
+    DiskFate, Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan, Selector,
+};
 use crate::rng::Stream;
 
 const FAULTY_MS: u64 = 60_000;
@@ -180,10 +182,13 @@ impl NodePlan {
             interfaces: 1,
             join: Vec::new(),
             found: false,
+            expect: None,
             relay_only: false,
             lazy: false,
             reading_us: 0,
             start_ms: 0,
+            clock_ppm: 0,
+            disk_us: super::usual_disk_us(),
         }
     }
 }
@@ -208,8 +213,8 @@ const CLASSES: [Make; 17] = [
     |plan, rng| ways(plan, rng, |rng| Effect::Bandwidth(rng.log_between(500_000, 20_000_000))),
     |plan, rng| partition(plan, rng, true),
     |plan, rng| partition(plan, rng, false),
-    |plan, rng| Some(FaultKind::Crash { node: any(plan, rng)?, disk: true }),
-    |plan, rng| Some(FaultKind::Crash { node: replaceable(plan, rng)?, disk: false }),
+    |plan, rng| Some(FaultKind::Crash { node: any(plan, rng)?, disk: DiskFate::Kept }),
+    |plan, rng| Some(FaultKind::Crash { node: replaceable(plan, rng)?, disk: DiskFate::Lost }),
     |plan, rng| Some(FaultKind::Leave { node: any(plan, rng)? }),
     |plan, rng| Some(FaultKind::Pause { node: any(plan, rng)? }),
     |plan, rng| Some(FaultKind::InterfaceDown { node: any(plan, rng)?, interface: 0 }),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How much later than its time an outcome may be seen: drivers may be lazy.
-const LATE: Duration = Duration::from_secs(3);
+pub(super) const LATE: Duration = Duration::from_secs(3);
 
 impl World {
     pub(super) fn event(&mut self, number: usize, event: Event) {
@@ -61,6 +61,15 @@ impl World {
             Event::StreamReadable(stream) => self.read_stream(number, stream),
             Event::StreamWritable(stream) => self.write_stream(number, stream),
             Event::StreamReset { stream, .. } => self.streams.reset(run, stream),
+            Event::Left => {
+                self.processes[number].note(self.now, Event::Left);
+                self.is_going(number);
+            }
+            Event::Master(view) => {
+                let breach = self.consensus.shown(run, id, view);
+                self.check(breach);
+                self.processes[number].note(self.now, Event::Master(view));
+            }
             Event::Stopped => {
                 self.processes[number].note(self.now, Event::Stopped);
                 self.end(number, true);
@@ -99,7 +108,8 @@ impl World {
             *waiting = waiting.saturating_sub(1);
         }
         let id = process.id();
-        self.ledger.taken(id, message);
+        let held = self.office(number);
+        self.ledger.taken(id, message, held);
         self.trace.note(self.now, number, &receipt);
         self.command(number, |machine, now| machine.handed(now, receipt));
     }
@@ -107,6 +117,8 @@ impl World {
     pub(super) fn answer(&mut self, number: usize, token: ReplyToken, request: u64) {
         const AGAIN: Duration = Duration::from_millis(50);
         let answer = Requests::answer(request);
+        let held = self.office(number);
+        self.requests.answers(request, held);
         self.trace.note(self.now, number, &(token, request));
         let result = self.command(number, |machine, now| machine.reply(now, token, answer));
         self.trace.note(self.now, number, &result);
@@ -133,7 +145,7 @@ impl World {
         options.ttl = ttl;
         self.trace.note(self.now, number, &(message, to, len, options));
         // the outcome may come out of the drain that follows the command: the ledger has to know before
-        let now = self.instant();
+        let now = self.instant(number);
         let result = self.processes[number].machine.as_deref_mut()?.send(now, to, data.clone(), options);
         self.trace.note(self.now, number, &result.as_ref().ok());
         let sent = match result {
@@ -166,7 +178,7 @@ impl World {
         let data = payload::make(Kind::Request, request, len);
         let due = self.now + timeout.unwrap_or(self.config.request_timeout) + LATE;
         self.trace.note(self.now, number, &(request, to, len, timeout));
-        let now = self.instant();
+        let now = self.instant(number);
         let result = self.processes[number].machine.as_deref_mut()?.request(now, to, data, timeout);
         self.trace.note(self.now, number, &result.as_ref().ok());
         let asked = match result {
@@ -208,12 +220,16 @@ impl World {
     }
 
     /// Commands that are in order may fail because of the state of the world, never because of themselves.
-    fn refused(&mut self, id: Id, error: &CommandError) {
+    pub(super) fn refused(&mut self, id: Id, error: &CommandError) {
         let usual = matches!(
             error,
             CommandError::Stopped
                 | CommandError::Failed(
-                    Reason::Suspended | Reason::Offline | Reason::UnknownId | Reason::DuplicateIdentity
+                    Reason::Suspended
+                        | Reason::Offline
+                        | Reason::UnknownId
+                        | Reason::DuplicateIdentity
+                        | Reason::NoMaster
                 )
         );
         if !usual {

@@ -9,15 +9,16 @@ use std::{
 use bytes::Bytes;
 use p2pcore::{
     Event, Id, Identity, Incarnation, Name, NetworkKey, Role, SecretKey, ServerKey, Start, StartError,
-    node::{LocalNetwork, SocketId},
+    master::Durable,
+    node::{LocalNetwork, Persist, SocketId},
 };
 
-use super::{Happening, World};
+use super::{Happening, World, clock::Clock};
 use crate::{
     check::{Breach, Run, pace::Pace},
     machine::Machine,
     net::{Addresses, Packet},
-    plan::NodePlan,
+    plan::{DiskFate, NodePlan},
     rng::Stream,
 };
 
@@ -41,9 +42,12 @@ pub(super) struct Process {
     pub(super) identity: Identity,
     pub(super) machine: Option<Box<dyn Machine>>,
     runs: u32,
+    pub(super) clock: Clock,
     pub(super) disk: Disk,
     /// The faults that hold it still.
     pub(super) held: BTreeSet<u64>,
+    /// What happened to it meanwhile.
+    pub(super) missed: Vec<Happening>,
     pub(super) excused_until: Duration,
     pub(super) stopping: bool,
     /// While its outputs are drained, what its application does needs no drain of its own.
@@ -60,19 +64,49 @@ pub(super) struct Process {
     pub(super) start_error: Option<StartError>,
 }
 
-/// What a crash leaves.
-#[derive(Clone, Debug, Default)]
+/// What a crash leaves, and what is on the way there.
+#[derive(Clone, Debug)]
 pub(super) struct Disk {
     pub(super) state: Option<Bytes>,
+    /// What that holds of the council.
+    pub(super) council: Option<Durable>,
     /// The incarnation's counter; the adapter writes it at each start.
     counter: u64,
     /// A founder that lost its disk comes back as one who joins.
     was_lost: bool,
+    /// Orders under way, one after the other.
+    pub(super) orders: VecDeque<Persist>,
+    /// When the last one of them is done.
+    idle_at: Duration,
+    /// The next order does not survive its process.
+    pub(super) trap: Option<DiskFate>,
+    /// What a crash leaves of orders under way.
+    choices: Stream,
 }
 
 impl Disk {
+    fn new(seed: u64, number: usize) -> Self {
+        Self {
+            state: None,
+            council: None,
+            counter: 0,
+            was_lost: false,
+            orders: VecDeque::new(),
+            idle_at: Duration::ZERO,
+            trap: None,
+            choices: Stream::new(seed, "disk", number as u64),
+        }
+    }
+
+    /// Takes an order that takes `time`; returns when it is done.
+    pub(super) fn order(&mut self, now: Duration, time: Duration, order: Persist) -> Duration {
+        self.idle_at = self.idle_at.max(now + time);
+        self.orders.push_back(order);
+        self.idle_at
+    }
+
     pub(super) fn lose(&mut self) {
-        *self = Self { was_lost: true, ..Self::default() };
+        (self.state, self.council, self.counter, self.was_lost) = (None, None, 0, true);
     }
 }
 
@@ -86,8 +120,10 @@ impl Process {
             identity: identity(seed, plan.server, plan.key),
             machine: None,
             runs: 0,
-            disk: Disk::default(),
+            clock: Clock::new(plan.clock_ppm),
+            disk: Disk::new(seed, number),
             held: BTreeSet::new(),
+            missed: Vec::new(),
             excused_until: Duration::ZERO,
             stopping: false,
             draining: false,
@@ -145,6 +181,8 @@ impl Process {
     fn clear(&mut self) {
         self.machine = None;
         self.stopping = false;
+        self.disk.orders.clear();
+        self.missed.clear();
         self.inbox.clear();
         self.wake_at = None;
         self.drain_at = None;
@@ -167,6 +205,7 @@ impl World {
         let seed = self.plan.seed;
         let introducers = self.introducers(number);
         let addresses = self.network.addresses(number);
+        let now = self.instant(number);
         let process = &mut self.processes[number];
         process.runs += 1;
         process.disk.counter += 1;
@@ -184,12 +223,12 @@ impl World {
             incarnation: Incarnation { counter: process.disk.counter, random },
             introducers,
             found: process.plan.found && !process.disk.was_lost,
-            expect: None,
+            expect: process.plan.expect.filter(|_| !process.disk.was_lost),
             saved: process.disk.state.clone(),
             network: process.network(addresses),
             relay_only: process.plan.relay_only,
             seed: secrets.bytes32(),
-            now: self.epoch + self.now,
+            now,
             wall_time: Duration::from_secs(1_800_000_000) + self.now,
         };
         let id = process.id();
@@ -211,12 +250,30 @@ impl World {
         }
     }
 
+    /// The process dies at once.
+    pub(super) fn crash(&mut self, number: usize, fate: DiskFate) {
+        let is_torn = fate == DiskFate::Torn && !self.processes[number].disk.orders.is_empty();
+        self.end(number, false);
+        if is_torn || fate == DiskFate::Lost {
+            self.processes[number].disk.lose();
+        }
+    }
+
     /// The process is gone at once; `goodbye` says whether the others were told.
     pub(super) fn end(&mut self, number: usize, goodbye: bool) {
         let Some(run) = self.processes[number].run() else { return };
+        // who says goodbye waits for its disk
+        let disk = &mut self.processes[number].disk;
+        let under_way = disk.orders.len();
+        let done =
+            if goodbye || under_way == 0 { under_way } else { disk.choices.below(under_way as u64 + 1) as usize };
+        for _ in 0..done {
+            self.written(number);
+        }
         self.trace.note(self.now, number, &("end", goodbye));
         tracing::info!(target: "sim", "{} {}", self.processes[number].plan.name, if goodbye { "left" } else { "is dead" });
         self.bounds.ended(run, self.now, goodbye);
+        self.consensus.stands_still(run);
         self.ledger.died(run);
         self.requests.died(run);
         self.streams.died(run);
@@ -225,19 +282,26 @@ impl World {
 
     /// Says goodbye; the process ends when that is said.
     pub(super) fn leave(&mut self, number: usize) {
+        if self.is_going(number) {
+            self.trace.note(self.now, number, &"stop");
+            self.command(number, |machine, now| machine.stop(now));
+        }
+    }
+
+    /// The node is about to say goodbye. Returns whether that is news.
+    pub(super) fn is_going(&mut self, number: usize) -> bool {
         /// A program must have ended by then.
         const GOODBYE: Duration = Duration::from_secs(2);
-        let Some(run) = self.processes[number].run() else { return };
+        let Some(run) = self.processes[number].run() else { return false };
         if std::mem::replace(&mut self.processes[number].stopping, true) {
-            return;
+            return false;
         }
         // what a leaving application has not waited for is its own loss
         self.ledger.died(run);
         self.requests.died(run);
         self.streams.died(run);
-        self.trace.note(self.now, number, &"stop");
-        self.command(number, |machine, now| machine.stop(now));
         self.schedule.push(self.now + GOODBYE, Happening::GoodbyeOver(run));
+        true
     }
 
     pub(super) fn goodbye_over(&mut self, number: usize) {

@@ -28,7 +28,7 @@ fn the_good_way_is_silent() {
     let (mut ledger, data) = sent(2);
     for (n, data) in (1..).zip(&data) {
         let number = ledger.handed(id(2), id(1), 0, data).unwrap();
-        ledger.taken(id(2), number);
+        ledger.taken(id(2), number, None);
         ledger.outcome(FROM, id(1), SendId(n), id(2), Outcome::Delivered).unwrap();
     }
     assert_eq!(ledger.open(), 0);
