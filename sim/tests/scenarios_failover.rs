@@ -21,22 +21,11 @@ fn far() -> LinkModel {
     LinkModel { delay_us: (25_000, 25_000), loss_ppm: 10_000, ..LinkModel::default() }
 }
 
-fn lan() -> LinkModel {
-    LinkModel { delay_us: (200, 1_000), jitter_us: 100, ..LinkModel::default() }
-}
-
 /// So many servers, all of them voters, and two peers.
 fn cluster(seed: u64, servers: usize, links: LinkModel) -> World {
-    let names = (1..=servers).map(|n| format!("s{n}"));
-    let scenario = names.fold(Scenario::new(seed), |scenario, name| scenario.server(&name));
-    let mut world = scenario.peers("p", 2).links(links).start();
+    let mut world = Scenario::new(seed).servers("s", servers).peers("p", 2).links(links).start();
     world.expect("convergence", secs(60), |world| world.converged());
     world
-}
-
-fn running(world: &World) -> Vec<String> {
-    let names = world.plan().nodes.iter().map(|node| node.name.clone());
-    names.filter(|name| world.is_running(name)).collect()
 }
 
 /// How long after `since` the last one of the running nodes showed an Elected Master other than the one under `old`, which
@@ -47,7 +36,7 @@ fn replaced(world: &mut World, since: Duration, old: Token) -> Duration {
     let token = next(world).unwrap();
     assert_eq!(token.kind, Kind::Elected);
     let shown = |event: &Event| *event == Event::Master(MasterView::Master(token));
-    let at = running(world).into_iter().map(|name| world.seen_at(&name, since, shown).unwrap());
+    let at = world.running().into_iter().map(|name| world.seen_at(&name, since, shown).unwrap());
     at.max().unwrap() - since
 }
 
@@ -112,7 +101,7 @@ fn of_five_far_servers_the_next_master_is_there_within_a_few_election_timeouts()
 fn in_a_lan_the_next_master_is_there_within_a_second() {
     let (seeds, each) = if cfg!(debug_assertions) { (4, 5) } else { (20, 5) };
     for servers in [3, 5] {
-        let times = fail_overs(seeds, each, servers, lan());
+        let times = fail_overs(seeds, each, servers, LinkModel::lan());
         let (p50, p99) = (percentile(&times, 50), percentile(&times, 99));
         println!(
             "fail-over of {servers} servers in a LAN, {} crashes: p50 {} ms, p99 {} ms",
@@ -126,7 +115,7 @@ fn in_a_lan_the_next_master_is_there_within_a_second() {
 
 #[test]
 fn a_master_that_stops_is_replaced_sooner_than_any_election_timeout() {
-    for (seed, links) in [(1, far()), (2, far()), (3, lan()), (4, lan())] {
+    for (seed, links) in [(1, far()), (2, far()), (3, LinkModel::lan()), (4, LinkModel::lan())] {
         for servers in [3, 5] {
             let mut world = cluster(seed, servers, links);
             let master = world.agreed_master().unwrap();
