@@ -31,6 +31,12 @@ impl Scenario {
         self.node(node)
     }
 
+    /// `count` servers like [`server`](Self::server), named with `prefix` and a number from 1.
+    #[must_use]
+    pub fn servers(self, prefix: &str, count: usize) -> Self {
+        (1..=count).fold(self, |scenario, n| scenario.server(&format!("{prefix}{n}")))
+    }
+
     /// A public peer that knows the first server.
     #[must_use]
     pub fn peer(self, name: &str) -> Self {

@@ -4,6 +4,8 @@ pub mod bounds;
 pub mod consensus;
 pub mod convergence;
 pub mod ledger;
+pub mod linear;
+pub mod office;
 pub mod pace;
 pub mod requests;
 pub mod strangers;

@@ -212,6 +212,13 @@ impl Default for LinkModel {
     }
 }
 
+impl LinkModel {
+    /// A way within a local network: a millisecond at most.
+    pub fn lan() -> Self {
+        Self { delay_us: (200, 1_000), jitter_us: 100, ..Self::default() }
+    }
+}
+
 /// An exception from [`Plan::link`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkRule {

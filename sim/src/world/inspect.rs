@@ -31,6 +31,12 @@ impl World {
         self.current(name).is_some()
     }
 
+    /// The names of the nodes that run.
+    pub fn running(&self) -> Vec<String> {
+        let running = self.processes.iter().filter(|process| process.run().is_some());
+        running.map(|process| process.plan.name.clone()).collect()
+    }
+
     /// Why a node's last start failed.
     pub fn start_error(&self, name: &str) -> Option<&StartError> {
         self.processes[self.number(name)].start_error.as_ref()

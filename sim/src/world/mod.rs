@@ -41,6 +41,7 @@ use crate::{
     trace::Trace,
 };
 
+pub use control::{Begun, Sent};
 pub use process::Seen;
 pub use streams::Progress;
 
