@@ -40,6 +40,7 @@ suite! { $
     starting::a_busy_port_is_one_clear_line,
     starting::two_nodes_do_not_share_a_state,
     starting::a_damaged_state_is_refused_and_left_alone,
+    starting::a_state_of_another_version_is_refused_with_the_way_out,
     starting::a_foreign_state_is_refused,
     starting::a_directory_that_cannot_be_written_is_refused,
     starting::a_server_without_cluster_refuses_to_start,
