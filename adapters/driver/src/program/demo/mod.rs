@@ -35,8 +35,8 @@ const DOWN: Duration = Duration::from_secs(3);
 /// How long the nodes may take to find each other, and to have all outcomes at the end.
 const FIND: Duration = Duration::from_secs(20);
 const SETTLE: Duration = Duration::from_secs(15);
-/// How long the office may take to get to another server.
-const HAND_OVER: Duration = Duration::from_secs(3);
+/// How long the servers may take to have a Master.
+const ELECT: Duration = Duration::from_secs(3);
 /// After that, it is over.
 const LIMIT: Duration = Duration::from_secs(52);
 const REDRAW: Duration = Duration::from_millis(200);
@@ -111,7 +111,6 @@ impl Demo {
             return Err(Failure::new(format_args!("the nodes did not find each other in {} s", FIND.as_secs())));
         }
         let ids: Arc<[Id]> = world.peers.iter().map(NodeHandle::id).collect();
-        self.seat_relay(world, ids[1]).await;
         let (done, all_done) = async_channel::bounded::<()>(1);
         for (index, peer) in world.peers.iter().enumerate() {
             let (demo, handle, nodes) = (self.clone(), peer.clone(), ids.clone());
@@ -126,19 +125,19 @@ impl Demo {
         self.note("all are linked, the servers are voters; every peer sends to every other".into());
 
         self.sleep(KILL).await;
-        let Some(victim) = master(world) else { return Err(Failure::new("there is no Master to kill")) };
-        let (name, dead) = (world.servers[victim].handle.name().to_string(), world.servers[victim].handle.id());
+        let Some(victim) = self.master_but(world, None).await else {
+            return Err(Failure::new("there is no Master to kill"));
+        };
+        let name = world.servers[victim].handle.name().to_string();
         let relays = if relay_of(world, ids[1]).await == Some(victim) { " and relay of peer-1 and peer-2" } else { "" };
         self.note(format!("{name}, Master{relays}, is killed"));
         self.hide(&name);
         world.kill(victim).await;
         self.sleep(DOWN).await;
-        match master(world) {
-            Some(next) if world.servers[next].handle.id() != dead => {
-                self.note(format!("{} is Master now", world.servers[next].handle.name()));
-            }
-            _ => return Err(Failure::new(format_args!("{name} has no successor after {} s", DOWN.as_secs()))),
-        }
+        let Some(next) = self.master_but(world, Some(victim)).await else {
+            return Err(Failure::new(format_args!("no other server became Master after {name}")));
+        };
+        self.note(format!("{} is Master now", world.servers[next].handle.name()));
         world.restart(victim)?;
         self.show_nodes(world);
         self.note(format!("{name} is started again"));
@@ -153,17 +152,10 @@ impl Demo {
         Ok(())
     }
 
-    /// Makes the server Master on which the two peers depend that are kept apart, so that both die at once.
-    async fn seat_relay(&self, world: &World, apart: Id) {
-        let Some(relay) = relay_of(world, apart).await else { return };
-        if master(world) != Some(relay) {
-            let server = &world.servers[relay].handle;
-            self.note(format!("{}, which relays for peer-1 and peer-2, becomes Master", server.name()));
-            // refused, another one is killed as Master
-            if server.transfer_to(server.id()).await.is_ok() {
-                self.wait(HAND_OVER, async || master(world) == Some(relay)).await;
-            }
-        }
+    /// Waits a while for a Master other than this one.
+    async fn master_but(&self, world: &World, not: Option<usize>) -> Option<usize> {
+        self.wait(ELECT, async || master(world).is_some_and(|index| Some(index) != not)).await;
+        master(world).filter(|index| Some(*index) != not)
     }
 
     /// Says who is Master, as a peer sees it, for ever.
