@@ -12,10 +12,11 @@
 //!
 //!  node ─ server, peer ─ table C A E          one link per remote Id, a set of paths under each:
 //!    └─ link (QUIC, Noise) ─ path ─ relay      direct > punched > relayed, changed without QUIC noticing
-//!    └─ message: lanes, sessions, receipts
+//!    ├─ message: lanes, sessions, receipts
+//!    └─ master ─ raft                        members, elections, tokens
 //! ```
 //!
-//! [`raft`] and [`master`] (one Master among the servers) stand apart so far: no node runs them yet.
+//! Servers agree on one [`master`] by [`raft`]; [`Node::guard`] says whether this one may act as it.
 //!
 //! # The drive loop
 //!
@@ -76,6 +77,8 @@
 //! | [`Node::request`] | a reply, or the reason why there is none |
 //! | [`Node::datagram`] | best effort, one packet |
 //! | [`Node::open_stream`] | a byte stream both ways, over a link that is made if there is none, and that it ends with |
+//! | [`Node::send_to_master`], [`Node::request_to_master`] | as those above, and failed if the Master's token changed on the way, even if the bytes arrived |
+//! | [`Node::guard`] | the right to act as Master, over before anybody else can have it |
 //! | [`Node::status`] | the tables, at any time |
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
@@ -91,6 +94,7 @@ pub mod node;
 pub mod noise;
 pub mod path;
 mod peer;
+mod planted;
 pub mod raft;
 pub mod relay;
 pub mod replay;

@@ -154,8 +154,16 @@ impl NodeCommand {
     ///
     /// # Panics
     /// If it does already.
-    pub fn without_json(mut self) -> Self {
-        let index = self.args.iter().position(|arg| arg == "--json").expect("the flag is there");
+    pub fn without_json(self) -> Self {
+        self.without_switch("--json")
+    }
+
+    /// Takes away a flag that has no value.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn without_switch(mut self, flag: &str) -> Self {
+        let index = self.args.iter().position(|arg| arg == flag).expect("the flag is there");
         self.args.remove(index);
         self
     }

@@ -28,9 +28,10 @@ pub struct Running {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
-    lines: Receiver<String>,
+    /// With the time when each came.
+    lines: Receiver<(Instant, String)>,
     /// Lines that nobody has waited for yet.
-    pending: VecDeque<Value>,
+    pending: VecDeque<(Instant, Value)>,
     /// All lines, for the report of a failure.
     seen: Vec<String>,
     stderr: Arc<Mutex<String>>,
@@ -53,7 +54,7 @@ impl Running {
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
+                if sender.send((Instant::now(), line)).is_err() {
                     break;
                 }
             }
@@ -129,13 +130,21 @@ impl Running {
     /// # Panics
     /// If it does not come.
     pub fn wait(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-        if let Some(index) = self.pending.iter().position(&is_it) {
+        self.wait_at(what, is_it).1
+    }
+
+    /// As [`wait`](Self::wait), with the time when the line came.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn wait_at(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> (Instant, Value) {
+        if let Some(index) = self.pending.iter().position(|(_, line)| is_it(line)) {
             return self.pending.remove(index).expect("it is there");
         }
         let end = Instant::now() + LIMIT;
         loop {
             match self.next_line(end) {
-                Ok(line) if is_it(&line) => return line,
+                Ok((at, line)) if is_it(&line) => return (at, line),
                 Ok(line) => self.pending.push_back(line),
                 Err(why) => self.fail(&format!("{why} before {what}")),
             }
@@ -147,11 +156,11 @@ impl Running {
     /// # Panics
     /// If the program has ended.
     pub fn line_within(&mut self, time: Duration) -> Option<Value> {
-        if let Some(line) = self.pending.pop_front() {
+        if let Some((_, line)) = self.pending.pop_front() {
             return Some(line);
         }
         match self.next_line(Instant::now() + time) {
-            Ok(line) => Some(line),
+            Ok((_, line)) => Some(line),
             Err(SILENT) => None,
             Err(why) => self.fail(why),
         }
@@ -194,9 +203,9 @@ impl Running {
     pub fn take(&mut self, event: &str) -> Vec<Value> {
         // the answer comes after everything that was written before
         self.status();
-        let (taken, left) = self.pending.drain(..).partition(|line| line["event"] == *event);
+        let (taken, left): (VecDeque<_>, _) = self.pending.drain(..).partition(|(_, line)| line["event"] == *event);
         self.pending = left;
-        Vec::from_iter::<VecDeque<Value>>(taken)
+        taken.into_iter().map(|(_, line)| line).collect()
     }
 
     /// All lines of standard output, and the exit status.
@@ -205,10 +214,10 @@ impl Running {
     /// If it does not end.
     pub fn finish(mut self) -> (Vec<Value>, ExitStatus, String) {
         let end = Instant::now() + 2 * LIMIT;
-        let mut lines = self.pending.drain(..).collect::<Vec<_>>();
+        let mut lines = self.pending.drain(..).map(|(_, line)| line).collect::<Vec<_>>();
         loop {
             match self.next_line(end) {
-                Ok(line) => lines.push(line),
+                Ok((_, line)) => lines.push(line),
                 Err("ended") => break,
                 Err(why) => self.fail(why),
             }
@@ -266,12 +275,12 @@ impl Running {
         let _ = self.child.wait();
     }
 
-    fn next_line(&mut self, end: Instant) -> Result<Value, &'static str> {
+    fn next_line(&mut self, end: Instant) -> Result<(Instant, Value), &'static str> {
         match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(line) => {
+            Ok((at, line)) => {
                 self.seen.push(line.clone());
                 match serde_json::from_str(&line) {
-                    Ok(value) => Ok(value),
+                    Ok(value) => Ok((at, value)),
                     Err(_) => Err("wrote a line that is not JSON"),
                 }
             }

@@ -97,6 +97,34 @@ impl Servers {
         self.running[index] = Some(self.commands[index].start_ready().0);
     }
 
+    /// Starts one that does not run.
+    ///
+    /// # Panics
+    /// If all run.
+    pub fn restart_one(&mut self) {
+        let index = self.running.iter().position(Option::is_none).expect("one that is away");
+        self.restart(index);
+    }
+
+    /// Kills the founder, removes its state but not its key, and starts it again as one who joins the others; its Id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn wipe_founder(&mut self) -> String {
+        let mut running = self.running[0].take().expect("it runs");
+        let id = running.id();
+        running.kill();
+        for entry in fs::read_dir(self.commands[0].state()).expect("the state directory").flatten() {
+            if entry.file_name() != "identity.key" {
+                fs::remove_file(entry.path()).expect("a file of the state");
+            }
+        }
+        let joining = self.commands[0].clone().without_switch("--found");
+        self.commands[0] = self.commands[1..].iter().fold(joining, |command, other| command.join(&other.listen()));
+        self.restart(0);
+        id
+    }
+
     /// Those that run.
     pub fn running(&mut self) -> impl Iterator<Item = &mut Running> {
         self.running.iter_mut().flatten()

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::{Allegiance, Body, Council, Generation, Standing, Token, Wish};
+use super::{Allegiance, Body, Council, Generation, Kind, Standing, Token, Wish};
 use crate::{
-    id::{Id, PublicKey, Role as NodeRole},
+    id::Id,
     raft::{self, Role},
 };
 
@@ -36,13 +36,8 @@ impl Council {
     /// elected until then. `None` if it may not. Ask each time: it may end before the time told earlier.
     pub fn valid_until(&self) -> Option<Instant> {
         let term = self.raft.raft().term();
-        #[cfg(test)]
-        if let Some((_, until)) = self.stale_lease.filter(|_| self.flaw == Some(super::tests::Flaw::StaleLease)) {
+        if let Some(until) = self.stale_lease().map(|(_, until)| until).or(self.provisional_lease()) {
             return Some(until);
-        }
-        #[cfg(test)]
-        if self.flaw == Some(super::tests::Flaw::ProvisionalGuard) && self.heir.is_shown() {
-            return self.ask_at.checked_add(self.settings.timing.election_max);
         }
         // a leader that is on its way out of the voters leads to the end of that, but is no Master any more
         let is_voter = self.raft.raft().config().voters.contains(&self.id);
@@ -56,11 +51,8 @@ impl Council {
 
     /// The token under which this server may act at `now`: give it to each resource that fences.
     pub fn token(&self, now: Instant) -> Option<Token> {
-        #[cfg(test)]
-        if let Some((token, _)) = self.stale_lease.filter(|_| self.flaw == Some(super::tests::Flaw::StaleLease)) {
-            return self.is_valid(now).then_some(token);
-        }
-        self.is_valid(now).then(|| self.own_token(super::Kind::Elected)).flatten()
+        let stale = self.stale_lease().map(|(token, _)| token);
+        self.is_valid(now).then(|| stale.or(self.own_token(Kind::Elected))).flatten()
     }
 
     /// Gives up the office of Master at once and, if there are other voters, hands it over to one of them. This server may
@@ -150,16 +142,6 @@ impl Council {
     pub fn resumed(&mut self, now: Instant) {
         self.raft.resumed(now);
         self.settle(now);
-    }
-
-    /// Leads no longer in this term.
-    pub(super) fn step_down(&mut self, now: Instant) {
-        let raft = self.raft.raft();
-        let Some(term) = raft.term().checked_add(1) else { return };
-        // a request for a vote that nobody can grant carries the news of a later term, and that is what ends this one
-        let body = raft::Body::Vote { last_index: 0, last_term: 0, transfer: true };
-        let nobody = Id::from_key(NodeRole::Server, &PublicKey([0; 32]));
-        self.raft.handle(now, nobody, raft::Message { term, join: 0, body });
     }
 
     fn ask_leader(&mut self, now: Instant, member: Id, wish: Wish) -> Result<(), CommandError> {

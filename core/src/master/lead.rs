@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
-use super::{Body, Council, Standing, Step, Wish, rules::next_step};
-use crate::{id::Id, raft::Role};
+use super::{Body, Council, Flaw, Standing, Step, Wish, rules::next_step};
+use crate::{
+    id::Id,
+    raft::{self, Role},
+};
 
 impl Council {
     /// Takes the next step if there is one. Returns whether something was done that may allow for another one.
@@ -14,13 +17,16 @@ impl Council {
         }
         self.admission.note(now, role.term, self.settings.timing.election_min, self.raft.raft().progress());
         if self.guard.is_given_up(role.term) && self.raft.raft().transfer_target().is_none() {
-            self.step_down(now);
+            self.raft.step_down(now);
             return false;
         }
         // one thing at a time, and nothing before all that earlier leaders began is committed
         let is_idle = self.raft.raft().commit() == self.raft.raft().last_index();
-        if !self.guard.is_confirmed(role.term) || !is_idle || self.raft.raft().transfer_target().is_some() {
+        if self.raft.raft().transfer_target().is_some() {
             return false;
+        }
+        if !self.guard.is_confirmed(role.term) || !is_idle {
+            return self.has(Flaw::Raft(raft::Flaw::ChangeBeforeNoop)) && self.change_configuration(now);
         }
         self.write_roster(now) || self.change_configuration(now)
     }
@@ -36,16 +42,7 @@ impl Council {
         }
         // who is granted a place shall be compared with the members' present age
         let present = next.clone().aged(self.aged_by(now));
-        let granted = self.admission.grant(present.clone(), self.settings.max_members);
-        #[cfg(test)]
-        let granted = match self.flaw {
-            Some(super::tests::Flaw::AgeAnew) => {
-                let mut granted = granted;
-                granted.members.reverse();
-                granted
-            }
-            _ => granted,
-        };
+        let granted = self.order_anew(self.admission.grant(present.clone(), self.settings.max_members));
         let is_new = granted != present || next != self.roster;
         let distance = self.raft.raft().last_index().saturating_sub(self.roster_index);
         let is_due = is_new || distance >= self.settings.roster_within();

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Allegiance, Body, Durable, Event, Generation, MasterMessage, MasterView, MemberInfo, Membership, Output, PersistId,
-    Roster, Settings, Standing, Start, StartError, Wish,
+    Allegiance, Body, Durable, Event, Flaw, Generation, MasterMessage, MasterView, MemberInfo, Membership, Output,
+    PersistId, Roster, Settings, Standing, Start, StartError, Token, Wish,
     admission::Admission,
     durable::{Archive, millis},
     founding::Expecting,
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     id::{ClusterId, Id, Incarnation},
+    planted::Planted,
     raft::{self, Draw, Payload, Raft, Snapshot, Stored, Timed},
     rng::Rng,
 };
@@ -83,10 +84,8 @@ pub struct Council {
     rng: Rng,
     raft_count: u64,
     pub(super) outputs: VecDeque<Output>,
-    #[cfg(test)]
-    pub(super) flaw: Option<super::tests::Flaw>,
-    #[cfg(test)]
-    pub(super) stale_lease: Option<(super::Token, Instant)>,
+    pub(super) planted: Planted<Flaw>,
+    pub(super) stale_lease: Planted<(Token, Instant)>,
 }
 
 impl Council {
@@ -157,10 +156,8 @@ impl Council {
             rng,
             raft_count: 0,
             outputs: VecDeque::new(),
-            #[cfg(test)]
-            flaw: None,
-            #[cfg(test)]
-            stale_lease: None,
+            planted: Planted::default(),
+            stale_lease: Planted::default(),
         };
         council.settle(now);
         Ok(council)
@@ -290,6 +287,7 @@ impl Council {
             return;
         };
         self.raft = raft;
+        self.plant_in_raft();
         self.archive.restart(durable.raft);
         self.allegiance = durable.allegiance;
         self.join = durable.join;
@@ -365,11 +363,8 @@ impl Council {
     /// Whether the roster gives a place to this very membership. Before that no election may be held: a newcomer that lost
     /// its disk reads in the beginning of the log that it votes, or decides alone, and that was its old membership.
     pub(super) fn is_placed(&self) -> bool {
-        #[cfg(test)]
-        if self.flaw == Some(super::tests::Flaw::ElectUnplaced) {
-            return true;
-        }
-        self.standing != Standing::Out && self.roster.placed(&self.id) == Some(self.join)
+        let is_placed = self.standing != Standing::Out && self.roster.placed(&self.id) == Some(self.join);
+        is_placed || self.has(Flaw::ElectUnplaced)
     }
 
     pub(super) fn running(&self, now: Instant) -> Duration {

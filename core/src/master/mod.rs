@@ -45,6 +45,7 @@ mod admission;
 mod api;
 mod commands;
 mod durable;
+mod flaw;
 mod founding;
 mod guard;
 mod hearsay;
@@ -67,6 +68,8 @@ mod tests;
 pub use api::{Event, MemberInfo, Output, Standing, Start, StartError, Warning};
 pub use commands::{CommandError, TransferError};
 pub use durable::{Durable, PersistId};
+#[cfg(any(test, feature = "planted"))]
+pub use flaw::Flaw;
 pub use hearsay::Hearsay;
 pub use machine::Council;
 pub use message::{Allegiance, Body, Generation, MasterMessage, Wish};
@@ -75,3 +78,6 @@ pub use rules::{Sight, Step};
 pub use settings::Settings;
 pub use token::{Kind, ParseTokenError, Token};
 pub use view::{MasterView, NoQuorum, Saying};
+
+#[cfg(not(any(test, feature = "planted")))]
+use flaw::Flaw;

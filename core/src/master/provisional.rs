@@ -35,7 +35,6 @@ impl Heir {
         self.is_shown
     }
 
-    #[cfg(test)]
     pub(super) fn is_shown(&self) -> bool {
         self.is_shown
     }

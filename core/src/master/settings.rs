@@ -58,10 +58,14 @@ impl Settings {
         MAX_LOG as u64 / 4
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
+        // an append of rosters and configurations of the largest size must fit a control message;
         // an exchange needs two voters, and the rule three
         Limits {
             max_log: MAX_LOG,
+            max_append_entries: 8,
+            max_append_bytes: 24 * 1024,
+            max_command_bytes: 24 * 1024,
             max_voters: self.max_voters.max(3),
             max_learners: self.max_members,
             ..Limits::default()

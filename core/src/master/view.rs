@@ -125,8 +125,7 @@ impl Horizon {
         self.current = None;
     }
 
-    /// What a view without an order of tokens would do.
-    #[cfg(test)]
+    /// What [`Flaw::LastWordCounts`](super::Flaw::LastWordCounts) does.
     pub(super) fn overrule(&mut self, now: Instant, saying: Saying) {
         self.current = Some((saying, now));
     }

@@ -337,6 +337,11 @@ pub enum Warning {
     /// None of the addresses answered.
     #[error("no server answered at {}: the network key or the address may be wrong", list(.0))]
     NoServerAnswered(Vec<SocketAddr>),
+    /// The cluster has not admitted this server.
+    #[error(
+        "linked to a cluster that has not admitted this server yet, for want of a Master: it serves nobody until then"
+    )]
+    NotAdmitted,
     /// A server would not have us.
     #[error("{by} refused this node: {why}")]
     Refused {

@@ -92,6 +92,9 @@ impl Node {
     /// told earlier, when this server hands the office over.
     pub fn guard(&self) -> Option<Guard> {
         let Mastery::Council(council) = &self.mastery else { return None };
+        if self.stopping.is_some() {
+            return None;
+        }
         let until = council.valid_until()?;
         Some(Guard { token: council.token(self.now)?, until })
     }
@@ -123,6 +126,19 @@ impl Node {
         }?;
         self.drain_council(now);
         Ok(())
+    }
+
+    /// This server stops: whoever takes the office over shall not have to wait for an election.
+    pub(super) fn give_up_office(&mut self, now: Instant) {
+        if let Mastery::Council(council) = &mut self.mastery {
+            council.resign(now);
+        }
+        self.drain_council(now);
+    }
+
+    /// Whether another voter was told to take over and has not done so yet.
+    pub(super) fn is_handing_over(&self) -> bool {
+        matches!(&self.mastery, Mastery::Council(council) if council.raft().transfer_target().is_some())
     }
 
     /// The machine slept: the clock may have stood still, and no guard is to be trusted.
@@ -255,7 +271,8 @@ impl Node {
                 Some(Output::Event(event)) => self.on_council_event(now, event),
                 None => {
                     let deadline = council.deadline();
-                    return self.timers.set(Timer::Council, deadline);
+                    self.timers.set(Timer::Council, deadline);
+                    return self.go_on_stopping(now);
                 }
             }
         }

@@ -265,6 +265,9 @@ impl Node {
 
     pub(super) fn no_server_due(&mut self) {
         if !self.linked_servers.is_empty() {
+            if self.id().is_server() && self.cluster.is_none() && !self.expects {
+                self.event(Event::Warning(Warning::NotAdmitted));
+            }
             return;
         }
         let introducers = self.introducers.iter().filter(|i| !i.is_self).map(|i| i.address);

@@ -1,4 +1,5 @@
-//! The end of a node: goodbye to all, first through the servers that relay for it, then to all others.
+//! The end of a node: a Master hands its office over, then goodbye to all, first through the servers that relay for it, then to
+//! all others.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ const ROUND: Duration = Duration::from_millis(350);
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopping {
+    /// The office of Master, to whoever takes it.
+    HandingOver,
     /// Links that go through servers, which must not be left before.
     LeavingRelayed,
     LeavingAll,
@@ -24,19 +27,19 @@ impl Node {
             return;
         }
         self.now = now;
-        self.stopping = Some(Stopping::LeavingRelayed);
+        self.stopping = Some(Stopping::HandingOver);
         self.timers.set(Timer::NoServer, None);
         self.timers.set(Timer::Stop, Some(now + ROUND));
         // links that stay for the goodbyes of others bring the application nothing more
         self.reset_all_streams();
-        self.close_links(now, is_relayed);
-        self.settle(now);
+        self.give_up_office(now);
         self.go_on_stopping(now);
     }
 
-    /// A link is gone: that may have been the last one of a round.
+    /// The office or a link is gone: that may have been the last thing of a round.
     pub(super) fn go_on_stopping(&mut self, now: Instant) {
         match self.stopping {
+            Some(Stopping::HandingOver) if !self.is_handing_over() => self.goodbye_due(now),
             Some(Stopping::LeavingRelayed) if !self.links.iter().any(|(_, entry)| is_relayed(entry)) => {
                 self.goodbye_due(now)
             }
@@ -48,13 +51,8 @@ impl Node {
     /// A round of goodbyes is over.
     pub(super) fn goodbye_due(&mut self, now: Instant) {
         match self.stopping {
-            Some(Stopping::LeavingRelayed) => {
-                self.stopping = Some(Stopping::LeavingAll);
-                self.timers.set(Timer::Stop, Some(now + ROUND));
-                self.close_links(now, |_| true);
-                self.settle(now);
-                self.go_on_stopping(now);
-            }
+            Some(Stopping::HandingOver) => self.leave_links(now, Stopping::LeavingRelayed, is_relayed),
+            Some(Stopping::LeavingRelayed) => self.leave_links(now, Stopping::LeavingAll, |_| true),
             Some(Stopping::LeavingAll) => {
                 self.stopping = Some(Stopping::Stopped);
                 self.timers = Deadlines::default();
@@ -64,12 +62,16 @@ impl Node {
         }
     }
 
-    fn close_links(&mut self, now: Instant, which: impl Fn(&Entry) -> bool) {
+    fn leave_links(&mut self, now: Instant, round: Stopping, which: impl Fn(&Entry) -> bool) {
+        self.stopping = Some(round);
+        self.timers.set(Timer::Stop, Some(now + ROUND));
         let tokens: Vec<LinkToken> =
             self.links.iter().filter(|(_, entry)| which(entry)).map(|(token, _)| *token).collect();
         for token in tokens {
             self.close(now, token, CloseCode::Goodbye);
         }
+        self.settle(now);
+        self.go_on_stopping(now);
     }
 }
 

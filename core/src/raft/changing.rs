@@ -67,8 +67,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         }
         let join = self.log.next_index().ok_or(ProposeError::Busy)?;
         let config = match change {
-            #[cfg(test)]
-            Change::Simple(ops) if self.has(Flaw::DirectStep) => self.in_one_step(ops, join)?,
+            Change::Simple(ops) | Change::Joint(ops) if self.has(Flaw::DirectStep) => self.in_one_step(ops, join)?,
             Change::Simple(ops) => self.config.simple(ops, join, &self.limits)?,
             Change::Joint(ops) => self.config.enter_joint(ops, join, &self.limits)?,
         };
@@ -168,17 +167,5 @@ impl<N: NodeId, D: Command> Raft<N, D> {
 
     fn has_committed_in_term(&self) -> bool {
         self.log.term(self.commit) == Some(self.term)
-    }
-
-    /// What [`Flaw::DirectStep`] does: the end of a joint change without the joint configuration.
-    #[cfg(test)]
-    fn in_one_step(&self, ops: &[Op<N>], join: u64) -> Result<super::Configuration<N>, ChangeError<N>> {
-        let mut config = self.config.enter_joint(ops, join, &self.limits)?;
-        let incoming = config.voters.incoming.clone();
-        config.learners.append(&mut config.learners_next);
-        config.voters = super::Voters::new(incoming);
-        let members = config.members();
-        config.joins.retain(|node, _| members.contains(node));
-        Ok(config)
     }
 }

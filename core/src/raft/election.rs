@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Body, Command, Configuration, Flaw, Heard, Message, NodeId, Output, Raft, VoteResult, disk::Held, machine::State,
+    Body, Command, Configuration, Heard, Message, NodeId, Output, Raft, VoteResult, disk::Held, machine::State,
 };
 
 impl<N: NodeId, D: Command> Raft<N, D> {
@@ -119,7 +119,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
 
     /// A leader gives no vote either: it must step down first.
     fn is_deaf(&self) -> bool {
-        self.is_leader() || (self.deaf && !self.has(Flaw::VoteAfterStart))
+        self.is_leader() || self.deaf
     }
 
     fn may_vote_for(&self, candidate: &N) -> bool {

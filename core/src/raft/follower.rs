@@ -1,6 +1,6 @@
 //! What a node does with what a leader sends.
 
-use super::{Body, Command, Entry, Heard, NodeId, Output, Raft, Snapshot, machine::State};
+use super::{Body, Command, Entry, Flaw, Heard, NodeId, Output, Raft, Snapshot, machine::State};
 
 impl<N: NodeId, D: Command> Raft<N, D> {
     /// An append, a heartbeat or a snapshot.
@@ -16,7 +16,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             return Heard::Nothing;
         }
         self.become_follower(term, Some(from));
-        self.deaf = true;
+        self.deaf |= !self.has(Flaw::VoteDespiteLeader);
         let reply = match body {
             Body::Append { prev_index, prev_term, entries, commit } => {
                 self.on_append(prev_index, prev_term, entries, commit)

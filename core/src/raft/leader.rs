@@ -81,6 +81,13 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             progress.recent_active = false;
         }
         if !self.config.voters.has_quorum(|node| *node == id || active.contains(node)) {
+            self.step_down();
+        }
+    }
+
+    /// Leads no longer in this term, in which nobody else can lead: as a leader without a quorum, it follows nobody.
+    pub fn step_down(&mut self) {
+        if self.is_leader() {
             self.become_follower(self.term, None);
         }
     }
@@ -97,7 +104,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             Some(progress) => progress.acked_round,
             None => 0,
         };
-        self.config.voters.agreed(acked)
+        self.agreed(acked)
     }
 
     pub(super) fn check_proposal(&self) -> Result<(), ProposeError<N>> {
@@ -248,7 +255,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             Some(progress) => progress.matched,
             None => 0,
         };
-        let agreed = self.config.voters.agreed(has).unwrap_or(0);
+        let agreed = self.agreed(has).unwrap_or(0);
         let is_own = self.log.term(agreed) == Some(self.term) || self.has(Flaw::CountOldTerms);
         if agreed <= self.commit || !is_own {
             return false;
@@ -299,6 +306,14 @@ impl<N: NodeId, D: Command> Raft<N, D> {
 
     pub(super) fn followers(&self) -> Vec<N> {
         self.progress().map(|(node, _)| node).collect()
+    }
+
+    /// What a quorum has reached, by the configuration in force.
+    fn agreed(&self, value: impl Fn(&N) -> u64) -> Option<u64> {
+        if self.has(Flaw::LearnersCount) {
+            return self.agreed_by_members(value);
+        }
+        self.config.voters.agreed(value)
     }
 
     /// What is known of `from`, if this is an answer within its present membership.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    Body, Command, Configuration, Entry, Limits, Message, NodeId, Persist, Progress, Snapshot, Stored, disk::Disk,
-    leader::Leader, log::Log,
+    Body, Command, Configuration, Entry, Flaw, Limits, Message, NodeId, Persist, Progress, Snapshot, Stored,
+    disk::Disk, leader::Leader, log::Log,
 };
+use crate::planted::Planted;
 
 /// One node's part in the consensus.
 ///
@@ -27,8 +28,7 @@ pub struct Raft<N, D> {
     pub(super) disk: Disk<N, D>,
     pub(super) outputs: VecDeque<Output<N, D>>,
     told: RoleChange<N>,
-    #[cfg(test)]
-    pub(super) flaw: Option<super::Flaw>,
+    pub(super) planted: Planted<Flaw>,
 }
 
 /// What a node is in its term.
@@ -133,8 +133,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             disk: Disk::default(),
             outputs,
             told: RoleChange { term: hard_state.term, role: Role::Follower, leader: None },
-            #[cfg(test)]
-            flaw: None,
+            planted: Planted::default(),
         })
     }
 

@@ -64,7 +64,10 @@ pub use progress::{Progress, ProgressState};
 pub use quorum::{VoteResult, Voters};
 pub use timed::{Draw, Timed, Timing, TimingError};
 
-use flaw::Flaw;
+#[cfg(any(test, feature = "planted"))]
+pub use flaw::Flaw;
+#[cfg(not(any(test, feature = "planted")))]
+pub(crate) use flaw::Flaw;
 
 /// How nodes are named.
 pub trait NodeId: Copy + Ord + Hash + Debug {}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Change, Command, Heard, Message, NodeId, OrderId, Output, ProposeChangeError, ProposeError, Raft, Role,
+    Change, Command, Flaw, Heard, Message, NodeId, OrderId, Output, ProposeChangeError, ProposeError, Raft, Role,
     TransferError, lease::Lease,
 };
 
@@ -138,6 +138,7 @@ impl<N: NodeId, D: Command, R: Draw> Timed<N, D, R> {
     /// A message came in.
     pub fn handle(&mut self, now: Instant, from: N, message: Message<N, D>) {
         self.end_deafness(now);
+        let acked = self.raft.has(Flaw::LeaseFromAnswer).then(|| self.raft.acked_round());
         match self.raft.step(from, message) {
             Heard::Nothing => (),
             Heard::Candidate => self.wait_for_leader(now),
@@ -145,6 +146,11 @@ impl<N: NodeId, D: Command, R: Draw> Timed<N, D, R> {
                 self.wait_for_leader(now);
                 self.deaf_until = now.checked_add(self.timing.election_min);
             }
+        }
+        if let Some(before) = acked
+            && let Some(acked) = self.raft.acked_round().filter(|acked| before < Some(*acked))
+        {
+            self.lease.sent(acked, now, self.lease_length());
         }
         self.settle(now);
     }
@@ -213,6 +219,18 @@ impl<N: NodeId, D: Command, R: Draw> Timed<N, D, R> {
         Ok(())
     }
 
+    /// See [`Raft::step_down`]. It may be elected again after an election timeout.
+    pub fn step_down(&mut self, now: Instant) {
+        self.raft.step_down();
+        self.settle(now);
+    }
+
+    /// See [`Raft::plant`].
+    #[cfg(any(test, feature = "planted"))]
+    pub fn plant(&mut self, flaw: Flaw) {
+        self.raft.plant(flaw);
+    }
+
     /// The machine slept, and the clock may have stood still meanwhile: what was acknowledged before proves nothing any
     /// more. A leader asks anew at once.
     pub fn resumed(&mut self, now: Instant) {
@@ -223,7 +241,7 @@ impl<N: NodeId, D: Command, R: Draw> Timed<N, D, R> {
     /// Until when this node can be sure that nobody else leads; `None` if it does not lead, or cannot be sure. Ask each time: a
     /// change of the configuration, a transfer or a resume may end the lease before the time told earlier.
     pub fn lease_until(&self) -> Option<Instant> {
-        self.lease.until(self.raft.acked_round()?, self.timing.lease())
+        self.lease.until(self.raft.acked_round()?, self.lease_length())
     }
 
     /// The machine without time, to look at.
@@ -251,9 +269,13 @@ impl<N: NodeId, D: Command, R: Draw> Timed<N, D, R> {
 
     fn beat(&mut self, now: Instant) {
         if let Some(round) = self.raft.beat() {
-            self.lease.sent(round, now, self.timing.lease());
+            self.lease.sent(round, now, self.lease_length());
             self.beat_at = now.checked_add(self.timing.heartbeat);
         }
+    }
+
+    fn lease_length(&self) -> Duration {
+        if self.raft.has(Flaw::LeaseWithoutDrift) { self.timing.election_min } else { self.timing.lease() }
     }
 
     fn wait_for_leader(&mut self, now: Instant) {

@@ -109,6 +109,54 @@ fn bytes_are_those_of_the_golden_vectors() {
     assert_eq!(lines.collect::<String>(), include_str!("golden.txt"));
 }
 
+/// Of the most members that there can be, with the longest numbers.
+#[test]
+fn the_largest_append_of_a_council_fits() {
+    use crate::{
+        master::{Member, Membership, Roster, Settings},
+        raft,
+    };
+    let settings = Settings::default();
+    let limits = settings.limits();
+    let run = Incarnation { counter: u64::MAX, random: [255; 16] };
+    let all: Vec<Id> = (0..limits.max_learners + limits.max_voters)
+        .map(|member| id(Role::Server, u8::try_from(member).unwrap()))
+        .collect();
+    let membership = |id: &Id| Membership { id: *id, join: run };
+    let roster = Roster {
+        members: all.iter().map(|id| Member { membership: membership(id), age_ms: u64::MAX }).collect(),
+        leaving: all.iter().map(membership).collect(),
+        gone: all.iter().take(32).map(membership).collect(),
+    };
+    let (learners, voters) = all.split_at(limits.max_learners);
+    let voters: std::collections::BTreeSet<Id> = voters.iter().copied().collect();
+    let config = raft::Configuration {
+        voters: raft::Voters { incoming: voters.clone(), outgoing: voters },
+        learners: learners.iter().copied().collect(),
+        learners_next: all.iter().copied().take(limits.max_voters).collect(),
+        joins: all.iter().map(|id| (*id, u64::MAX)).collect(),
+    };
+    let entry = |payload| raft::Entry { term: u64::MAX, index: u64::MAX, payload };
+    let rosters =
+        (0..limits.max_append_bytes / raft::Command::size(&roster)).map(|_| raft::Payload::Command(roster.clone()));
+    let more = limits.max_append_entries - rosters.len();
+    let configs = (0..more).map(|_| raft::Payload::Config(config.clone()));
+    let body = raft::Body::Append {
+        prev_index: u64::MAX,
+        prev_term: u64::MAX,
+        entries: rosters.chain(configs).map(entry).collect(),
+        commit: u64::MAX,
+    };
+    let message = raft::Message { term: u64::MAX, join: u64::MAX, body };
+    let generation = Generation { number: u64::MAX, founder: all[0] };
+    let message = MasterMessage {
+        allegiance: Some(Allegiance { cluster: ClusterId([5; 16]), generation }),
+        body: Body::Raft { from: run, to: run, message },
+    };
+    let len = Control::Council(Box::new(message)).encode().len();
+    assert!((MAX_CONTROL / 2..=MAX_CONTROL).contains(&len), "{len}");
+}
+
 #[test]
 fn messages_round_trip() {
     for (name, message) in messages() {

@@ -88,8 +88,7 @@ impl Checks {
     fn resource(&mut self, world: &World) -> Check {
         while let Some(write) = self.writes.first_entry().filter(|write| write.key().0 <= world.now) {
             let token = write.remove();
-            let is_fenced = world.flaw != Some(Flaw::NoFence);
-            if is_fenced && self.accepted > Some(token) {
+            if !world.is_unfenced && self.accepted > Some(token) {
                 self.refused += 1;
                 continue;
             }

@@ -39,13 +39,13 @@ fn nature(rng: &mut Rng) -> Nature {
     }
 }
 
-/// One world from one seed.
-pub(super) fn run(seed: u64, flaw: Option<Flaw>, reached: &mut Reached) -> World {
+/// One world from one seed, with what is `plant`ed in it.
+pub(super) fn run(seed: u64, plant: impl Fn(&mut World), reached: &mut Reached) -> World {
     let mut rng = Rng::from_seed([3; 32]).fork("schedule", seed);
     let nodes = 1 + rng.below(6) as u8;
     let (settings, nature) = (settings(&mut rng), nature(&mut rng));
     let mut world = World::with(seed, nature, settings);
-    world.flaw = flaw;
+    plant(&mut world);
     for node in 1..=nodes {
         world.boot(node, if node == 1 { Start::Found(ClusterId([9; 16])) } else { Start::Join });
         world.run(rng.below(3_000));
@@ -184,7 +184,7 @@ fn is_well(world: &World, nodes: u8) -> bool {
 fn nothing_breaks_and_all_ends_well() {
     let mut reached = Reached::default();
     for seed in 0..60 {
-        let world = run(seed, None, &mut reached);
+        let world = run(seed, |_| (), &mut reached);
         assert_eq!(world.broken, None, "seed {seed}\n{}", world.picture());
     }
     println!("{reached:?}");
@@ -203,7 +203,7 @@ fn nothing_breaks_and_all_ends_well() {
 fn soak() {
     let mut reached = Reached::default();
     for seed in 1_000..3_000 {
-        let world = run(seed, None, &mut reached);
+        let world = run(seed, |_| (), &mut reached);
         assert_eq!(world.broken, None, "seed {seed}\n{}", world.picture());
     }
     println!("{reached:?}");
@@ -212,7 +212,7 @@ fn soak() {
 #[test]
 fn the_same_seed_is_the_same_story() {
     let story = |seed| {
-        let world = run(seed, None, &mut Reached::default());
+        let world = run(seed, |_| (), &mut Reached::default());
         (world.now, world.messages, world.picture())
     };
     assert_eq!(story(5), story(5));

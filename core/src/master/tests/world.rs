@@ -26,20 +26,11 @@ pub(super) struct Nature {
     pub(super) notice: Nanos,
     /// Clocks run wrong by so many parts per million at most, either way.
     pub(super) drift_ppm: u64,
-    /// A started server takes itself for older than it is, as if no time had to pass after a start.
-    pub(super) starts_in_the_past: bool,
 }
 
 impl Default for Nature {
     fn default() -> Self {
-        Self {
-            delay: (MS / 2, 2 * MS),
-            loss: 0,
-            disk: 2 * MS,
-            notice: 500 * MS,
-            drift_ppm: 5_000,
-            starts_in_the_past: false,
-        }
+        Self { delay: (MS / 2, 2 * MS), loss: 0, disk: 2 * MS, notice: 500 * MS, drift_ppm: 5_000 }
     }
 }
 
@@ -74,6 +65,8 @@ pub(super) struct World {
     pub(super) cut: BTreeSet<(u8, u8)>,
     pub(super) rng: Rng,
     pub(super) flaw: Option<Flaw>,
+    /// A resource does not look at tokens.
+    pub(super) is_unfenced: bool,
     pub(super) checks: Checks,
     pub(super) broken: Option<String>,
     pub(super) messages: u64,
@@ -98,6 +91,7 @@ impl World {
             cut: BTreeSet::new(),
             rng: Rng::from_seed([7; 32]).fork("world", seed),
             flaw: None,
+            is_unfenced: false,
             checks: Checks::default(),
             broken: None,
             messages: 0,
@@ -154,13 +148,12 @@ impl World {
         let incarnation = Incarnation { counter: host.life, random: [node; 16] };
         let start = host.disk.clone().map_or(start, |disk| Start::Saved(Box::new(disk)));
         let life = host.life;
-        let mut now = self.local(node);
-        if self.nature.starts_in_the_past {
-            now -= self.settings.timing.election_min;
-        }
+        let now = self.local(node);
         let rng = self.rng.fork("council", u64::from(node) << 32 | life);
         let mut council = Council::new(now, server(node), incarnation, start, self.settings, rng).unwrap();
-        council.flaw = self.flaw;
+        if let Some(flaw) = self.flaw {
+            council.plant(flaw);
+        }
         self.hosts.get_mut(&node).unwrap().council = Some(council);
         self.relink(node, 20 * MS);
         self.collect(node);

@@ -288,3 +288,28 @@ fn peers_have_no_say() {
     assert_eq!(net.node(1).change_members(now, MemberCommand::Leave), Err(CommandError::NotAServer));
     assert_eq!(net.node(1).resign(now), Err(CommandError::NotAServer));
 }
+
+#[test]
+fn a_master_that_stops_hands_over_first() {
+    let mut net = Net::cluster(3, 1);
+    net.run(secs(5));
+    let now = net.now;
+    net.node(0).stop(now);
+    assert_eq!(net.node(0).guard(), None);
+    // sooner than any election timeout
+    net.run(Duration::from_millis(150));
+    assert!(token(&mut net, 3).is_some_and(|token| token.id != net.id(0)));
+    net.run(secs(1));
+    assert!(net.take_events(0).contains(&Event::Stopped));
+}
+
+#[test]
+fn a_server_that_is_not_admitted_says_so() {
+    let mut net = Net::cluster(3, 0);
+    net.run(secs(5));
+    net.kill(1);
+    net.kill(2);
+    let newcomer = net.add(Role::Server, |start| start.introducers = vec![address(0)]);
+    net.run(secs(10));
+    assert!(net.take_events(newcomer).contains(&Event::Warning(Warning::NotAdmitted)));
+}

@@ -33,3 +33,9 @@ fn changing_several_voters_in_one_step_is_found() {
     let (_, broken) = found(1, Flaw::DirectStep).unwrap();
     assert!(broken.contains("does not follow"), "{broken}");
 }
+
+#[test]
+fn a_learner_that_is_counted_is_found() {
+    let (_, broken) = found(3, Flaw::LearnersCount).unwrap();
+    assert!(broken.contains("on the disks of a quorum"), "{broken}");
+}

@@ -122,10 +122,12 @@ impl Sim {
     fn begin(&mut self, id: u8) {
         *self.lives.entry(id).or_default() += 1;
         self.orders.insert(id, Vec::new());
-        let mut raft = Node::new(id, self.disks[&id].clone(), super::random::limits()).unwrap();
-        raft.flaw = self.flaw;
+        let raft = Node::new(id, self.disks[&id].clone(), super::random::limits()).unwrap();
         let dice = Dice(self.dice.next());
-        let member = Timed::new(raft, self.timing, dice, self.clock(id)).unwrap();
+        let mut member = Timed::new(raft, self.timing, dice, self.clock(id)).unwrap();
+        if let Some(flaw) = self.flaw {
+            member.plant(flaw);
+        }
         self.members.insert(id, member);
         self.collect(id);
     }
@@ -284,8 +286,8 @@ fn nobody_is_elected_during_a_lease() {
 }
 
 #[test]
-fn a_vote_right_after_a_restart_is_found() {
-    let broken = worlds(300, TIMING, 20_000, Some(Flaw::VoteAfterStart)).find_map(|sim| sim.broken);
+fn a_vote_for_another_one_despite_a_leader_is_found() {
+    let broken = worlds(300, TIMING, 20_000, Some(Flaw::VoteDespiteLeader)).find_map(|sim| sim.broken);
     assert!(broken.is_some_and(|broken| broken.contains("lease")));
 }
 
@@ -295,6 +297,14 @@ fn a_lease_that_outlives_a_transfer_is_found() {
         let broken = worlds(1_000, TIMING, 20_000, Some(flaw)).find_map(|sim| sim.broken);
         assert!(broken.is_some_and(|broken| broken.contains("lease")), "{flaw:?}");
     }
+}
+
+#[test]
+fn a_lease_without_the_drift_is_found() {
+    let timing = Timing { election_max: ms(505), drift_ppm: 200_000, ..TIMING };
+    let broken = |flaw| worlds(300, timing, 200_000, flaw).find_map(|sim| sim.broken);
+    assert!(broken(Some(Flaw::LeaseWithoutDrift)).is_some_and(|broken| broken.contains("lease")));
+    assert_eq!(broken(None), None);
 }
 
 #[test]
@@ -385,6 +395,36 @@ fn a_lease_counts_from_the_sending_of_the_round_that_a_quorum_acknowledged() {
     assert_eq!(one.lease_until(), Some(elected + ms(100) + ms(490)));
     acknowledge(&mut one, elected + ms(220), 3, 99);
     assert_eq!(one.lease_until(), Some(elected + ms(100) + ms(490)), "a round that was never sent");
+}
+
+#[test]
+fn a_planted_lease_counts_from_the_answer() {
+    let start = epoch();
+    let elected = start + TIMING.election_max;
+    let mut one = leader(start);
+    one.plant(Flaw::LeaseFromAnswer);
+    acknowledge(&mut one, elected + ms(90), 2, 1);
+    assert_eq!(one.lease_until(), Some(elected + ms(90) + ms(490)));
+    one.timeout(elected + ms(100));
+    acknowledge(&mut one, elected + ms(110), 3, 1);
+    assert_eq!(one.lease_until(), Some(elected + ms(90) + ms(490)), "the same round again");
+}
+
+#[test]
+fn a_leader_that_steps_down_is_no_leader_of_this_term_any_more() {
+    let start = epoch();
+    let elected = start + TIMING.election_max;
+    let mut one = leader(start);
+    acknowledge(&mut one, elected + ms(10), 2, 1);
+    one.step_down(elected + ms(20));
+    assert_eq!(one.raft().role(), RoleChange { term: 1, role: Role::Follower, leader: None });
+    assert_eq!((one.lease_until(), one.raft().vote()), (None, Some(1)), "nobody else can lead in the term");
+    let again = one.deadline().unwrap();
+    assert!(again >= elected + ms(20) + TIMING.election_min);
+    one.timeout(again);
+    assert_eq!(one.raft().role().role, Role::PreCandidate);
+    one.step_down(again);
+    assert_eq!(one.raft().role().role, Role::PreCandidate, "only a leader can");
 }
 
 #[test]

@@ -93,7 +93,9 @@ impl World {
     pub(super) fn restart(&mut self, id: u8) {
         self.orders.remove(&id);
         let mut node = Node::new(id, self.disks[&id].clone(), self.limits).unwrap();
-        node.flaw = self.flaw;
+        if let Some(flaw) = self.flaw {
+            node.plant(flaw);
+        }
         self.checks.restarted(id, &self.disks[&id]);
         self.nodes.insert(id, node);
         self.collect(id);
