@@ -31,7 +31,7 @@ pub(super) enum Command {
     Recv(RecvArgs),
     /// Measure the round trip to a node
     Ping(PingArgs),
-    /// Show 3 servers and 4 peers at work while a server dies and comes back
+    /// Show 3 servers and 4 peers at work while the Master dies and comes back
     Demo(DemoArgs),
     /// Show the tables of a running node
     Status(StatusArgs),
