@@ -142,7 +142,11 @@ impl World {
         let process = &mut self.processes[n];
         process.excused_until = self.now + Self::EXCUSE;
         if process.clock.stands() {
-            process.clock.run(self.now);
+            let stood = process.clock.run(self.now);
+            if let Some(run) = process.run() {
+                self.ledger.slept(run, stood);
+                self.requests.slept(run, stood);
+            }
             self.resumed(n);
         }
         let missed = std::mem::take(&mut self.processes[n].missed);

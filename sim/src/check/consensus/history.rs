@@ -121,6 +121,12 @@ impl History {
         Ok(())
     }
 
+    /// How many joint configurations there were.
+    pub fn joint(&self) -> usize {
+        let configs = self.stories.values().flat_map(|story| story.entries.values());
+        configs.filter(|(_, payload)| matches!(payload, Payload::Config(config) if config.voters.is_joint())).count()
+    }
+
     /// The rosters that were committed since the last time, with their indexes.
     pub fn take_rosters(&mut self) -> Vec<(u64, Roster)> {
         std::mem::take(&mut self.rosters)
