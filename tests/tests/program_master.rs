@@ -285,6 +285,22 @@ fn the_office_is_handed_over_and_members_go() {
 }
 
 #[test]
+fn a_dead_server_does_not_become_master() {
+    let network = Network::new();
+    let mut servers = Servers::start_members(&network);
+    let id = servers.wait_for_voters(3);
+    let victim = (servers.index_of(&id) + 1) % 3;
+    let victim_id = servers.get(victim).id();
+    servers.take(victim).kill();
+    let name = text(&servers.running().next().unwrap().status()["name"]).to_owned();
+    let line = members_refused(&network, &name, &["transfer", &victim_id]);
+    assert!(line.contains("has not become Master"), "{line}");
+    // and can be taken out by any of the others
+    let done = members_json(&network, &name, &["remove", &victim_id]);
+    assert_eq!(done["members"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn an_order_about_the_members_is_accepted_or_refused_with_the_reason() {
     let network = Network::new();
     let (mut server, address) = network.founder();
