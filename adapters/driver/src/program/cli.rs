@@ -215,7 +215,7 @@ pub(super) struct MembersArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum MembersCommand {
-    /// Show the members, from the oldest on, and the Master [default]
+    /// Show the members, from the oldest on, and the Master; what is done without any of these
     List,
     /// Take this server out of the cluster and stop it
     Leave,
