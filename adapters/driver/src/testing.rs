@@ -121,6 +121,13 @@ pub(crate) struct Script {
     pub(crate) transmits: VecDeque<(Transmit, Vec<u8>)>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) deadline: Option<Instant>,
+    /// So long the machine takes whenever it is asked for outputs.
+    pub(crate) nap: Option<Duration>,
+    pub(crate) naps: usize,
+    /// When the last nap ended.
+    woke: Option<Instant>,
+    /// Inputs with a time before that.
+    pub(crate) backdated: usize,
     /// To these, `send`, `request` and `reply` give the message back.
     pub(crate) full: Vec<Id>,
     pub(crate) sent: Vec<(Vec<Id>, Bytes)>,
@@ -217,12 +224,14 @@ pub(crate) fn identity(seed: u8) -> Identity {
 }
 
 impl Machine for Fake {
-    fn handle(&mut self, _now: Instant, input: Input) {
+    fn handle(&mut self, now: Instant, input: Input) {
+        let mut script = self.script();
+        script.backdated += usize::from(script.woke.is_some_and(|woke| now < woke));
         match input {
             Input::Timeout => {
                 self.timeouts.fetch_add(1, Ordering::Relaxed);
             }
-            input => self.script().inputs.push(input),
+            input => script.inputs.push(input),
         }
     }
 
@@ -237,6 +246,13 @@ impl Machine for Fake {
     }
 
     fn poll(&mut self) -> Option<Output> {
+        let nap = self.script().nap;
+        if let Some(nap) = nap {
+            std::thread::sleep(nap);
+            let mut script = self.script();
+            script.naps += 1;
+            script.woke = Some(Instant::now());
+        }
         self.script().outputs.pop_front()
     }
 

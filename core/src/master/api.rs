@@ -38,6 +38,9 @@ pub enum StartError {
     /// The settings do not work.
     #[error(transparent)]
     Timing(#[from] TimingError),
+    /// The same moment would come again and again.
+    #[error("ask_every and provisional_after must not be 0")]
+    Pace,
 }
 
 /// Where this server stands.

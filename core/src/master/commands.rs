@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Allegiance, Body, Council, Generation, Kind, Standing, Token, Wish};
+use super::{Allegiance, Council, Generation, Kind, Standing, Token, Wish};
 use crate::{
     id::Id,
     raft::{self, Role},
@@ -133,7 +133,7 @@ impl Council {
         let Allegiance { cluster, generation } = self.allegiance.ok_or(CommandError::NoCluster)?;
         let number = generation.number.checked_add(1).ok_or(CommandError::NoGeneration)?;
         self.found(now, Allegiance { cluster, generation: Generation { number, founder: self.id } });
-        self.send_to_all(&Body::Hello);
+        self.say_hello();
         self.timeout(now);
         Ok(())
     }

@@ -23,6 +23,11 @@ impl Hearsay {
         self.changed_since(before)
     }
 
+    /// What `server` said last.
+    pub fn word_of(&self, server: &Id) -> Option<MasterView> {
+        self.told.get(server).copied()
+    }
+
     /// The link to `server` is lost. Returns the own view if that changed.
     pub fn unlinked(&mut self, server: &Id) -> Option<MasterView> {
         let before = self.view();

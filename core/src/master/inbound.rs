@@ -19,9 +19,18 @@ impl Council {
             return;
         }
         self.links.insert(id, Link { rtt, join: None, is_warned: false });
+        if let Some((expecting, _)) = &mut self.expecting {
+            // it may be another run
+            expecting.unlinked(&id);
+        }
         self.send(id, Body::Hello);
         (self.ask_at, self.say_at) = (now, now);
         self.timeout(now);
+    }
+
+    /// Tells all linked servers where this one belongs.
+    pub(super) fn say_hello(&mut self) {
+        self.send_to_all(&Body::Hello);
     }
 
     /// The link to another server is lost.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Body, Council, Flaw, Standing, Step, Wish, rules::next_step};
+use super::{Body, Council, Flaw, Membership, Standing, Step, Wish, rules::next_step};
 use crate::{
     id::Id,
     raft::{self, Role},
@@ -65,6 +65,11 @@ impl Council {
 
     /// Does what somebody asked the leader for, or passes it on to it.
     pub(super) fn on_wish(&mut self, now: Instant, from: Id, wish: Wish, passed_on: bool) {
+        if let Some(over) = self.is_over(&wish) {
+            // it may not have heard of it: once it is out of the configuration nobody tells it any more
+            self.send(over.id, Body::Ended(over));
+            return;
+        }
         if !self.raft.raft().is_leader() {
             let leader = self.raft.raft().role().leader;
             if let Some(leader) = leader.filter(|leader| !passed_on && *leader != from) {
@@ -74,16 +79,6 @@ impl Council {
         }
         match wish {
             Wish::Join { membership, .. } | Wish::Leave(membership) => {
-                let is_member =
-                    self.roster.member(&membership.id).is_some_and(|member| member.membership == membership);
-                let is_over = self.roster.is_gone(&membership) || (!is_member && matches!(wish, Wish::Leave(_)));
-                // a new leader may not know yet what is committed
-                let is_over = is_over && self.guard.is_confirmed(self.raft.raft().term());
-                if is_over && !self.raft.raft().committed_config().contains(&membership.id) {
-                    // it may not have heard of it: once it is out of the configuration nobody tells it any more
-                    self.send(membership.id, Body::Ended(membership));
-                    return;
-                }
                 if membership.id != self.id || self.standing == Standing::Leaving {
                     let rtt =
                         [from, membership.id].iter().filter_map(|id| self.links.get(id)).map(|link| link.rtt).max();
@@ -98,5 +93,16 @@ impl Council {
             // the asker sees from the view whether it worked
             Wish::HandOver(to) => _ = self.raft.transfer(now, to),
         }
+    }
+
+    /// The membership that asks, if that ended for good. Any server may know: what is committed is never taken back.
+    fn is_over(&self, wish: &Wish) -> Option<Membership> {
+        let (Wish::Join { membership, .. } | Wish::Leave(membership)) = *wish else { return None };
+        let is_member = self.roster.member(&membership.id).is_some_and(|member| member.membership == membership);
+        // only a leader with an entry of its term knows all that is committed, and so who was never admitted
+        let knows_all = self.raft.raft().is_leader() && self.guard.is_confirmed(self.raft.raft().term());
+        let has_left = !is_member && matches!(wish, Wish::Leave(_)) && knows_all;
+        let is_over = self.roster.is_gone(&membership) || has_left;
+        (is_over && !self.raft.raft().committed_config().contains(&membership.id)).then_some(membership)
     }
 }

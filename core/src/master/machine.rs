@@ -53,6 +53,10 @@ pub struct Council {
     pub(super) incarnation: Incarnation,
     pub(super) settings: Settings,
     pub(super) allegiance: Option<Allegiance>,
+    /// The first order to the disk that names an allegiance.
+    pledge: Option<PersistId>,
+    /// It is carried out: others may hear where this server belongs.
+    is_pledged: bool,
     pub(super) join: Incarnation,
     pub(super) standing: Standing,
     pub(super) raft: Timed<Id, Roster, Dice>,
@@ -101,6 +105,9 @@ impl Council {
         settings: Settings,
         rng: Rng,
     ) -> Result<Self, StartError> {
+        if settings.ask_every.is_zero() || settings.provisional_after.is_some_and(|after| after.is_zero()) {
+            return Err(StartError::Pace);
+        }
         let blank = Durable {
             allegiance: None,
             join: incarnation,
@@ -110,6 +117,7 @@ impl Council {
             roster_index: 0,
             aged_ms: 0,
         };
+        let is_pledged = matches!(&start, Start::Saved(durable) if durable.allegiance.is_some());
         let mut expecting = None;
         let durable = match start {
             Start::Saved(durable) if durable.is_out => Durable { join: incarnation, is_out: false, ..*durable },
@@ -130,6 +138,8 @@ impl Council {
             incarnation,
             settings,
             allegiance: durable.allegiance,
+            pledge: None,
+            is_pledged,
             join: durable.join,
             standing: Standing::Active,
             raft,
@@ -185,6 +195,10 @@ impl Council {
 
     /// The state of order `id`, and of all before it, is on disk.
     pub fn persisted(&mut self, now: Instant, id: PersistId) {
+        if !self.is_pledged && self.pledge.is_some_and(|pledge| pledge <= id) {
+            self.is_pledged = true;
+            self.say_hello();
+        }
         if let Some(order) = self.archive.persisted(id) {
             self.raft.persisted(now, order);
         }
@@ -331,6 +345,7 @@ impl Council {
     }
 
     pub(super) fn persist(&mut self, now: Instant, id: PersistId) {
+        self.pledge = self.pledge.or(self.allegiance.map(|_| id));
         let state = Box::new(Durable {
             allegiance: self.allegiance,
             join: self.join,
@@ -345,7 +360,9 @@ impl Council {
 
     pub(super) fn send(&mut self, to: Id, body: Body) {
         if self.links.contains_key(&to) && self.standing != Standing::Out {
-            let message = Box::new(MasterMessage { allegiance: self.allegiance, body });
+            let is_pledged = self.is_pledged || self.has(Flaw::AnswerForLostDisk);
+            let allegiance = self.allegiance.filter(|_| is_pledged);
+            let message = Box::new(MasterMessage { allegiance, body });
             self.outputs.push_back(Output::Send { to, message });
         }
     }

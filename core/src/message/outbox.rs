@@ -83,7 +83,10 @@ impl Outbox {
             self.ledger.events.push_back(ConversationEvent::Outcome { tag, outcome });
             return Ok(());
         }
-        if !self.has_room(data.len()) {
+        // who waits for an answer without data may be the one by whom the queue becomes empty
+        let is_answer = data.is_empty() && matches!(kind, Kind::Reply { .. });
+        let has_place = is_answer && self.ledger.messages < self.max_messages.saturating_mul(2);
+        if !has_place && !self.has_room(data.len()) {
             return Err(Full);
         }
         let Some(lane) = self.lanes.get_mut(usize::from(lane)) else { return Ok(()) };

@@ -43,7 +43,7 @@ impl Node {
             }
             (_, Control::Council(message)) => self.on_council_message(now, token, id, *message),
             (_, Control::Master(view)) => self.on_master_told(now, token, id, view),
-            (_, Control::Members(members)) => self.on_members_told(now, token, members),
+            (_, Control::Members(members)) => self.on_members_told(now, token, id, members),
             (_, Control::Servers(rows)) => self.on_servers(now, token, id, rows.into_vec()),
             (RoleState::Peer(tables), Control::Directory(update)) => match tables.apply(now, &id, update) {
                 Ok(news) => self.take_news(now, news),

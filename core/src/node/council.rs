@@ -1,6 +1,9 @@
 //! The Master as this node sees it: a server sits in the council, a peer believes what its servers say.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
 
 use super::{Event, Guard, Node, PersistId, Saved, Start, Timer, Warning, roles::RoleState};
 use crate::{
@@ -27,6 +30,8 @@ pub(super) struct Told {
     /// `None` until something is known.
     pub(super) view: Option<MasterView>,
     pub(super) members: Members,
+    /// At a peer: what each linked server says of them.
+    members_by: BTreeMap<Id, Members>,
     /// The council's orders, by those of the node that carry them.
     orders: VecDeque<(PersistId, master::PersistId)>,
 }
@@ -130,10 +135,13 @@ impl Node {
     /// show that.
     ///
     /// # Errors
-    /// `NotAServer`; `Members` says what speaks against it.
+    /// `NotAServer`; `Members` says what speaks against it; `Stopped`.
     pub fn change_members(&mut self, now: Instant, command: MemberCommand) -> Result<(), CommandError> {
         self.now = now;
         let council = self.mastery.council_mut()?;
+        if self.stopping.is_some() {
+            return Err(CommandError::Stopped);
+        }
         match command {
             MemberCommand::Leave => council.leave(now),
             MemberCommand::Remove(id) => council.remove(now, id),
@@ -217,9 +225,12 @@ impl Node {
                 self.drain_council(now);
             }
             Mastery::Hearsay(hearsay) => {
-                if let Some(view) = hearsay.unlinked(&id) {
+                let view = hearsay.unlinked(&id);
+                self.told.members_by.remove(&id);
+                if let Some(view) = view {
                     self.show_master(view);
                 }
+                self.show_newest_members();
             }
         }
         self.witness(now);
@@ -240,6 +251,9 @@ impl Node {
 
     pub(super) fn on_master_told(&mut self, now: Instant, token: LinkToken, server: Id, view: MasterView) {
         let Mastery::Hearsay(hearsay) = &mut self.mastery else { return self.violation(now, token) };
+        if hearsay.word_of(&server) == Some(view) {
+            return;
+        }
         let shown = hearsay.told(server, view);
         // the dead tell nothing any more: whoever shows another Master than the one told just now is asked whether it lives
         let doubted: Vec<Id> = hearsay.contradicting(&server).collect();
@@ -251,12 +265,19 @@ impl Node {
         }
     }
 
-    pub(super) fn on_members_told(&mut self, now: Instant, token: LinkToken, members: Members) {
+    pub(super) fn on_members_told(&mut self, now: Instant, token: LinkToken, server: Id, members: Members) {
         if let Mastery::Council(_) = self.mastery {
             return self.violation(now, token);
         }
-        if (members.generation, members.version) > (self.told.members.generation, self.told.members.version) {
-            self.show_members(members);
+        self.told.members_by.insert(server, members);
+        self.show_newest_members();
+    }
+
+    /// The newest that a linked server tells; one that lies is believed for as long as its link lasts.
+    fn show_newest_members(&mut self) {
+        let newest = self.told.members_by.values().max_by_key(|members| (members.generation, members.version));
+        if let Some(newest) = newest.filter(|newest| **newest != self.told.members) {
+            self.show_members(newest.clone());
         }
     }
 
@@ -304,7 +325,10 @@ impl Node {
                 let Mastery::Council(council) = &self.mastery else { return };
                 let generation = council.allegiance().map_or(0, |allegiance| allegiance.generation.number);
                 let members = Members { generation, version: council.raft().commit(), list: Bounded::first(list) };
-                self.tell_clients(now, &Control::Members(members.clone()));
+                // a server that was admitted nowhere knows of no members, which does not say that there are none
+                if members.version > 0 {
+                    self.tell_clients(now, &Control::Members(members.clone()));
+                }
                 self.show_members(members);
                 self.witness(now);
             }

@@ -74,7 +74,8 @@ impl Node {
 
     /// Orders the durable state to disk.
     pub(super) fn save(&mut self) -> PersistId {
-        self.saved.cluster = self.cluster.or(self.admitted.map(|(_, cluster)| cluster));
+        let admitted_to = self.saved.council.as_ref().and_then(|council| council.allegiance);
+        self.saved.cluster = self.cluster.or(admitted_to.map(|allegiance| allegiance.cluster));
         self.saved.orders = self.saved.orders.saturating_add(1);
         let persist = Persist { id: PersistId(self.saved.orders), state: self.saved.to_bytes() };
         // an order not taken yet is superseded: the new one holds the whole state

@@ -137,6 +137,10 @@ proptest! {
             world.on(to, |council, now| council.linked(now, server(from), std::time::Duration::ZERO));
             world.on(to, |council, now| council.handle(now, server(from), message));
             world.run(pause);
+            world.on(to, |council, now| {
+                council.timeout(now);
+                assert!(council.deadline().is_none_or(|at| at > now), "its timer would ring for ever");
+            });
         }
         for node in world.hosts.keys() {
             let council = world.council(*node).unwrap();

@@ -6,12 +6,12 @@ use crate::{
     master::{Kind, MasterView, Token},
 };
 
-fn token(net: &mut Net, index: usize) -> Option<Token> {
+pub(super) fn token(net: &mut Net, index: usize) -> Option<Token> {
     net.node(index).master().and_then(|view| view.token())
 }
 
 /// All live nodes show the same Elected Master; which one.
-fn master(net: &mut Net) -> usize {
+pub(super) fn master(net: &mut Net) -> usize {
     let live: Vec<usize> = (0..net.nodes.len()).filter(|index| net.nodes[*index].node.is_some()).collect();
     let tokens: Vec<_> = live.iter().map(|index| token(net, *index)).collect();
     let first = tokens[0].unwrap_or_else(|| panic!("{tokens:?}"));
@@ -20,7 +20,7 @@ fn master(net: &mut Net) -> usize {
     live.into_iter().find(|index| net.id(*index) == first.id).unwrap()
 }
 
-fn send_to_master(net: &mut Net, from: usize, text: &'static str) -> Result<(SendId, Id), CommandError> {
+pub(super) fn send_to_master(net: &mut Net, from: usize, text: &'static str) -> Result<(SendId, Id), CommandError> {
     let now = net.now;
     net.node(from).send_to_master(now, Bytes::from_static(text.as_bytes()), SendOptions::default())
 }

@@ -4,6 +4,7 @@ mod clock;
 mod demand;
 mod hostile;
 mod master;
+mod master_hostile;
 mod net;
 mod replaced;
 mod servers;

@@ -86,11 +86,12 @@ fn what_waits_for_a_full_master_keeps_its_order_and_goes_to_the_next_one() {
     fake.script().full = vec![old];
     seat(&fake, &handle, old);
     let options = SendOptions::default();
+    let _to_old = block_on(handle.send(&[old], "0", options)).unwrap();
     let blocked = block_on(handle.try_send_to_master("given back", options)).unwrap_err();
     assert_eq!(blocked, CommandError::Blocked { to: old, data: Bytes::from_static(b"given back") });
     let mut waiting = ["1", "2"].map(|data| Box::pin(handle.send_to_master(data, options)));
     assert!(waiting.iter_mut().all(|sending| block_on(poll_once(sending)).is_none()));
-    let _to_old = block_on(handle.send(&[old], "3", options)).unwrap();
+    let _also_to_old = block_on(handle.send(&[old], "3", options)).unwrap();
     let blocked = block_on(handle.try_send_to_master("it goes behind", options)).unwrap_err();
     assert!(matches!(blocked, CommandError::Blocked { to, .. } if to == old), "{blocked}");
     assert!(fake.script().sent.is_empty());
@@ -105,7 +106,8 @@ fn what_waits_for_a_full_master_keeps_its_order_and_goes_to_the_next_one() {
     fake.script().full.clear();
     fake.script().outputs.push_back(Output::Event(Event::Unblocked { to: old }));
     work_off(&fake, &handle);
-    assert_eq!(fake.script().sent.last(), Some(&(vec![old], Bytes::from_static(b"3"))));
+    let to_old = ["0", "3"].map(|data| (vec![old], Bytes::from_static(data.as_bytes())));
+    assert_eq!(fake.script().sent[2..], to_old);
     let unblocked = std::iter::from_fn(|| events.try_next()).filter(|e| *e == Event::Unblocked { to: old }).count();
     assert_eq!(unblocked, 1, "owed for what was given back");
 }
@@ -256,6 +258,21 @@ fn sleep_ends_a_guard_at_once_and_is_the_first_that_the_node_hears_of() {
     // the node has been elected again since
     publish(&fake, &handle, Some(guard(2)));
     assert!(!held.is_valid());
+}
+
+/// A voter gives no vote for a while after it heard of a Master, whose guard lasts for that while: it must not begin before.
+#[test]
+fn what_comes_in_late_in_a_turn_is_told_with_a_time_that_is_not_before_it_came() {
+    let (fake, handle) = start();
+    let (sender, from) = start();
+    fake.script().nap = Some(Duration::from_millis(50));
+    for byte in 0..20 {
+        sender.script().transmits.push_back(run(handle.listen_addresses()[0], vec![byte], None));
+        work_off(&sender, &from);
+    }
+    fake.until("all datagrams", |script| script.inputs.len() == 20);
+    assert!(fake.script().naps > 0);
+    assert_eq!(fake.script().backdated, 0, "the node was told that they came before the nap of the same turn");
 }
 
 #[test]
