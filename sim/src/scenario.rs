@@ -6,7 +6,7 @@ use p2pcore::Config;
 
 use crate::{
     machine::{Maker, nodes},
-    plan::{Ip, LanPlan, LinkModel, LinkRule, NodePlan, Plan, Selector},
+    plan::{Fault, Ip, LanPlan, LinkModel, LinkRule, NodePlan, Plan, Selector},
     world::World,
 };
 
@@ -164,6 +164,13 @@ impl Scenario {
     #[must_use]
     pub fn apart(mut self, one: &str, other: &str) -> Self {
         self.plan.unreachable.push(Selector::way(one, other, true));
+        self
+    }
+
+    /// Something that goes wrong.
+    #[must_use]
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.plan.faults.push(fault);
         self
     }
 

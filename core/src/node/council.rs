@@ -107,6 +107,14 @@ impl Node {
         }
     }
 
+    /// Plants a fault of the consensus in a server, right after the start.
+    #[cfg(any(test, feature = "planted"))]
+    pub fn plant(&mut self, flaw: master::Flaw) {
+        if let Mastery::Council(council) = &mut self.mastery {
+            council.plant(flaw);
+        }
+    }
+
     /// Gives up the office of Master at once, and hands it over if there is another voter. Not being Master is no error.
     ///
     /// # Errors

@@ -280,6 +280,13 @@ impl Ledger {
         self.queued.retain(|(from, _), _| *from != run);
     }
 
+    /// A node's clock stood still for `time`: its outcomes are due so much later.
+    pub fn slept(&mut self, run: Run, time: Duration) {
+        let is_its = |number: &u64| self.messages.get(number).is_some_and(|message| message.from == run);
+        let (its, others): (Vec<_>, Vec<_>) = self.due.iter().copied().partition(|(_, number)| is_its(number));
+        self.due = its.into_iter().map(|(due, number)| (due + time, number)).chain(others).collect();
+    }
+
     /// The outcomes that are overdue; each is told once. Nodes for which `excused` holds stood still and get more time.
     pub fn overdue(&mut self, now: Duration, excused: impl Fn(Run) -> bool) -> Vec<Breach> {
         let mut breaches = Vec::new();

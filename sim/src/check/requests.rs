@@ -137,6 +137,15 @@ impl Requests {
         self.open.retain(|_, from| *from != run);
     }
 
+    /// A node's clock stood still for `time`: its replies are due so much later.
+    pub fn slept(&mut self, run: Run, time: Duration) {
+        for (number, _) in self.open.iter().filter(|(_, from)| **from == run) {
+            if let Some(request) = self.all.get_mut(number) {
+                request.due += time;
+            }
+        }
+    }
+
     /// How many wait for their reply.
     pub fn open(&self) -> usize {
         self.open.len()
@@ -233,6 +242,10 @@ mod tests {
         assert!(requests.overdue(DUE * 2, |_| true).is_empty());
         assert_eq!(requests.overdue(DUE * 3, |_| false)[0].checker, "one_reply");
         assert!(requests.overdue(DUE * 4, |_| false).is_empty());
+        let (mut requests, _) = asked();
+        requests.slept(RUN, DUE);
+        assert!(requests.overdue(DUE * 2, |_| false).is_empty());
+        assert_eq!(requests.overdue(DUE * 3, |_| false).len(), 1);
         let (mut requests, _) = asked();
         requests.died(RUN);
         assert!(requests.overdue(DUE * 3, |_| false).is_empty());

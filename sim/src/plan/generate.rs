@@ -1,5 +1,7 @@
 //! The plan that a seed makes: swarm, so each class of faults is on in half of all seeds.
 
+use p2pcore::raft::Timing;
+
 use super::{
     DiskFate, Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan, Selector,
 };
@@ -24,7 +26,40 @@ impl Plan {
                 plan.class(class as u64, &mut rng, *make);
             }
         }
+        plan.clocks(&mut Stream::new(seed, "clocks", 0), Timing::default().drift_ppm);
+        plan.load_for_master();
+        if seed % 4 == 3 {
+            plan.churn(&mut Stream::new(seed, "churn", 0), 1, 10);
+        }
         plan
+    }
+
+    /// Some say something to whoever is Master.
+    fn load_for_master(&mut self) {
+        /// The numbers of these loads begin here, apart from those of the others.
+        const FIRST_ID: u64 = 1_000;
+        let mut rng = Stream::new(self.seed, "to master", 0);
+        let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
+        for id in FIRST_ID..FIRST_ID + rng.below(4) {
+            let from = rng.pick(&names).cloned().unwrap_or_default();
+            let max_len = rng.log_between(16, 20_000) as usize;
+            let ttl_ms = rng.chance(300_000).then(|| rng.log_between(100, 10_000));
+            let kind = if rng.chance(500_000) {
+                LoadKind::ToMaster { max_len, ttl_ms }
+            } else {
+                LoadKind::AskMaster { max_len, timeout_ms: ttl_ms }
+            };
+            let every_us = rng.log_between(50_000, 2_000_000);
+            self.loads.push(Load {
+                id,
+                from,
+                to: Vec::new(),
+                at_ms: rng.below(5_000),
+                until_ms: FAULTY_MS,
+                every_us,
+                kind,
+            });
+        }
     }
 
     fn people(&mut self) {
@@ -280,7 +315,7 @@ mod tests {
         let mut on = [0; CLASSES.len()];
         for seed in 0..400 {
             let classes: std::collections::BTreeSet<u64> =
-                Plan::from_seed(seed).faults.iter().map(|fault| fault.id / 1_000).collect();
+                Plan::from_seed(seed).faults.iter().map(|fault| fault.id / 1_000).filter(|class| *class < 17).collect();
             for class in classes {
                 on[class as usize] += 1;
             }

@@ -1,5 +1,6 @@
 //! A run as plain data: the world, the faults, the load. A seed only makes one; replay and shrinking work on the data.
 
+mod council;
 mod generate;
 
 use std::time::Duration;
@@ -344,7 +345,7 @@ pub enum DiskFate {
     Kept,
     /// The order under way was carried out in part: nobody can read that, and the operator removes it.
     Torn,
-    /// Nothing is left.
+    /// Nothing is left, unless no other disk knows of the cluster.
     Lost,
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How much later than its time an outcome may be seen: drivers may be lazy.
-pub(super) const LATE: Duration = Duration::from_secs(3);
+const LATE: Duration = Duration::from_secs(3);
 
 impl World {
     pub(super) fn event(&mut self, number: usize, event: Event) {
@@ -127,6 +127,12 @@ impl World {
         }
     }
 
+    /// When an outcome must be there that a node owes after `time` by its own clock.
+    pub(super) fn due(&self, number: usize, time: Duration) -> Duration {
+        let clock = &self.processes[number].clock;
+        clock.world(clock.shows(self.now) + time) + LATE
+    }
+
     /// Sends a message of `len` bytes; returns its number if the node accepted it.
     pub(super) fn app_sends(
         &mut self,
@@ -140,7 +146,7 @@ impl World {
         let message = self.ledger.next_number();
         let data = payload::make(Kind::Message, message, len);
         let len = data.len();
-        let due = self.now + ttl.unwrap_or(self.config.message_ttl) + LATE;
+        let due = self.due(number, ttl.unwrap_or(self.config.message_ttl));
         let mut options = SendOptions::default().lane(lane);
         options.ttl = ttl;
         self.trace.note(self.now, number, &(message, to, len, options));
@@ -176,7 +182,7 @@ impl World {
         let (id, run) = (self.processes[number].id(), self.processes[number].run()?);
         let request = self.requests.next_number();
         let data = payload::make(Kind::Request, request, len);
-        let due = self.now + timeout.unwrap_or(self.config.request_timeout) + LATE;
+        let due = self.due(number, timeout.unwrap_or(self.config.request_timeout));
         self.trace.note(self.now, number, &(request, to, len, timeout));
         let now = self.instant(number);
         let result = self.processes[number].machine.as_deref_mut()?.request(now, to, data, timeout);

@@ -46,14 +46,18 @@ impl Clock {
 
     /// It stands still until it [runs](Self::run) again.
     pub(super) fn stand(&mut self, now: Duration) {
-        self.set(now);
-        self.stands = true;
+        if !self.stands {
+            self.set(now);
+            self.stands = true;
+        }
     }
 
-    /// It goes on from where it stood.
-    pub(super) fn run(&mut self, now: Duration) {
+    /// It goes on from where it stood. Returns for how long it did.
+    pub(super) fn run(&mut self, now: Duration) -> Duration {
+        let stood = if self.stands { now.saturating_sub(self.world) } else { Duration::ZERO };
         self.set(now);
         self.stands = false;
+        stood
     }
 
     /// Whether it stands still.
@@ -110,7 +114,7 @@ mod tests {
         );
         clock.stand(secs(11));
         assert_eq!((clock.shows(secs(11)), clock.shows(secs(99))), (secs(16), secs(16)));
-        clock.run(secs(100));
+        assert_eq!(clock.run(secs(100)), secs(89));
         assert_eq!((clock.shows(secs(100)), clock.shows(secs(101))), (secs(16), secs(17)));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use p2pcore::{
     Input, Output,
-    node::{Datagram, Persist, PersistId, Transmit},
+    node::{Datagram, Transmit},
 };
 
 use super::{
@@ -127,20 +127,11 @@ impl World {
 
     /// The disk has carried out the oldest order under way, and the node is told.
     pub(super) fn persisted(&mut self, number: usize) {
-        if let Some(id) = self.written(number) {
-            self.trace.note(self.now, number, &id);
-            self.input(number, Input::Persisted(id));
-            self.touched(number);
-        }
-    }
-
-    /// The disk has carried out the oldest order under way.
-    pub(super) fn written(&mut self, number: usize) -> Option<PersistId> {
-        let disk = &mut self.processes[number].disk;
-        let Persist { id, state } = disk.orders.pop_front()?;
-        disk.state = Some(state);
+        let Some(id) = self.processes[number].disk.carry_out() else { return };
         self.judge_disk(number);
-        Some(id)
+        self.trace.note(self.now, number, &id);
+        self.input(number, Input::Persisted(id));
+        self.touched(number);
     }
 
     pub(super) fn network_changed(&mut self, number: usize) {
@@ -254,7 +245,7 @@ impl World {
                 let Some(run) = process.run() else { return };
                 let time = Duration::from_micros(process.choices.log_between(50, process.plan.disk_us));
                 let done = process.disk.order(self.now, time, persist);
-                if let Some(fate) = process.disk.trap.take() {
+                if let Some(fate) = process.disk.take_trap() {
                     self.schedule.push(self.now + (done - self.now) / 2, Happening::Crash(run, fate));
                 }
                 self.schedule.push(done, Happening::Persisted(run));

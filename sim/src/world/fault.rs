@@ -18,7 +18,7 @@ impl World {
             FaultKind::Ways { on, effect } => self.network.begin(fault.id, &on, effect),
             FaultKind::Crash { node, disk } => self.of(&node, |world, n| world.crash(n, disk)),
             FaultKind::CrashWriting { node, disk } => {
-                self.of(&node, |world, n| world.processes[n].disk.trap = Some(disk));
+                self.of(&node, |world, n| world.processes[n].disk.set_trap(Some(disk)));
             }
             FaultKind::Leave { node } => self.of(&node, Self::leave),
             FaultKind::Pause { node } => self.of(&node, |world, n| world.hold(n, fault.id)),
@@ -45,7 +45,7 @@ impl World {
                 world.start(n);
             }),
             FaultKind::CrashWriting { node, .. } => self.of(&node, |world, n| {
-                world.processes[n].disk.trap = None;
+                world.processes[n].disk.set_trap(None);
                 world.start(n);
             }),
             FaultKind::Pause { node } | FaultKind::Sleep { node } => self.of(&node, |world, n| world.let_go(n, id)),
@@ -91,7 +91,7 @@ impl World {
             .hasten(self.now, |happening| matches!(happening, Happening::Taken { .. } | Happening::Answer { .. }));
         self.faults.clear();
         for n in 0..self.processes.len() {
-            self.processes[n].disk.trap = None;
+            self.processes[n].disk.set_trap(None);
             if !self.processes[n].held.is_empty() {
                 self.processes[n].held.clear();
                 self.was_held(n);
@@ -142,7 +142,11 @@ impl World {
         let process = &mut self.processes[n];
         process.excused_until = self.now + Self::EXCUSE;
         if process.clock.stands() {
-            process.clock.run(self.now);
+            let stood = process.clock.run(self.now);
+            if let Some(run) = process.run() {
+                self.ledger.slept(run, stood);
+                self.requests.slept(run, stood);
+            }
             self.resumed(n);
         }
         let missed = std::mem::take(&mut self.processes[n].missed);

@@ -12,7 +12,7 @@ use p2pcore::{
 };
 
 use super::{Progress, Seen, World};
-use crate::check::ledger::Counts;
+use crate::check::{consensus::Reached, ledger::Counts};
 
 impl World {
     /// The Id of a node, whether it runs or not.
@@ -121,14 +121,10 @@ impl World {
         self.instant(self.number(name))
     }
 
-    /// How many writes of Masters a resource without a fence accepted although a later Master had written before.
-    pub fn stray_writes(&self) -> u64 {
-        self.resources.strays
-    }
-
-    /// How many writes of Masters a resource with a fence accepted, and how many it refused.
-    pub fn fenced_writes(&self) -> (u64, u64) {
-        self.resources.fenced.counts()
+    /// What the consensus came by so far.
+    pub fn reached(&self) -> Reached {
+        let (refused, strays) = self.resources.counts();
+        Reached { refused, strays, ..self.consensus.reached() }
     }
 
     /// Whether every node has been started, all running ones are linked, and every table is the truth.

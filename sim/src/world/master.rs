@@ -18,10 +18,10 @@ use crate::{
 /// One resource that fences and one that does not, and the writes of each server.
 #[derive(Debug)]
 pub(super) struct Resources {
-    pub(super) fenced: Resource,
+    fenced: Resource,
     /// Nothing is promised of it; it shows what the fence is for.
-    pub(super) unfenced: Resource,
-    pub(super) strays: u64,
+    unfenced: Resource,
+    strays: u64,
     writers: Vec<Stream>,
 }
 
@@ -29,6 +29,11 @@ impl Resources {
     pub(super) fn new(seed: u64, nodes: usize) -> Self {
         let writers = (0..nodes).map(|n| Stream::new(seed, "writer", n as u64)).collect();
         Self { fenced: Resource::new(true), unfenced: Resource::new(false), strays: 0, writers }
+    }
+
+    /// How many writes the fence refused, and how many got through without it that should not have.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.fenced.refused(), self.strays)
     }
 }
 

@@ -4,6 +4,7 @@ mod app;
 mod clock;
 mod control;
 mod converge;
+mod disk;
 mod driver;
 mod fault;
 mod hostile;
@@ -130,6 +131,7 @@ impl World {
         config.master = plan.master.map_or(config.master, Into::into);
         let mut network = Network::new(&plan);
         let hostile = Hostile::new(&plan, &mut network);
+        let slowest = plan.nodes.iter().map(|node| -node.clock_ppm).max().unwrap_or(0).max(0).unsigned_abs();
         let mut world = Self {
             config,
             maker,
@@ -146,7 +148,7 @@ impl World {
             violations: Violations::default(),
             ledger: Ledger::default(),
             requests: Requests::default(),
-            bounds: Bounds::default(),
+            bounds: Bounds::new(slowest),
             strangers: Strangers::default(),
             consensus: Consensus::default(),
             resources: Resources::new(plan.seed, plan.nodes.len()),

@@ -6,14 +6,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use p2pcore::{
     Event, Id, Identity, Incarnation, Name, NetworkKey, Role, SecretKey, ServerKey, Start, StartError,
-    master::Durable,
-    node::{LocalNetwork, Persist, SocketId},
+    node::{LocalNetwork, SocketId},
 };
 
-use super::{Happening, World, clock::Clock};
+use super::{Happening, World, clock::Clock, disk::Disk};
 use crate::{
     check::{Breach, Run, pace::Pace},
     machine::Machine,
@@ -62,52 +60,6 @@ pub(super) struct Process {
     pub(super) unhanded: BTreeMap<Id, usize>,
     pub(super) seen: Vec<Seen>,
     pub(super) start_error: Option<StartError>,
-}
-
-/// What a crash leaves, and what is on the way there.
-#[derive(Clone, Debug)]
-pub(super) struct Disk {
-    pub(super) state: Option<Bytes>,
-    /// What that holds of the council.
-    pub(super) council: Option<Durable>,
-    /// The incarnation's counter; the adapter writes it at each start.
-    counter: u64,
-    /// A founder that lost its disk comes back as one who joins.
-    was_lost: bool,
-    /// Orders under way, one after the other.
-    pub(super) orders: VecDeque<Persist>,
-    /// When the last one of them is done.
-    idle_at: Duration,
-    /// The next order does not survive its process.
-    pub(super) trap: Option<DiskFate>,
-    /// What a crash leaves of orders under way.
-    choices: Stream,
-}
-
-impl Disk {
-    fn new(seed: u64, number: usize) -> Self {
-        Self {
-            state: None,
-            council: None,
-            counter: 0,
-            was_lost: false,
-            orders: VecDeque::new(),
-            idle_at: Duration::ZERO,
-            trap: None,
-            choices: Stream::new(seed, "disk", number as u64),
-        }
-    }
-
-    /// Takes an order that takes `time`; returns when it is done.
-    pub(super) fn order(&mut self, now: Duration, time: Duration, order: Persist) -> Duration {
-        self.idle_at = self.idle_at.max(now + time);
-        self.orders.push_back(order);
-        self.idle_at
-    }
-
-    pub(super) fn lose(&mut self) {
-        (self.state, self.council, self.counter, self.was_lost) = (None, None, 0, true);
-    }
 }
 
 impl Process {
@@ -181,7 +133,6 @@ impl Process {
     fn clear(&mut self) {
         self.machine = None;
         self.stopping = false;
-        self.disk.orders.clear();
         self.missed.clear();
         self.inbox.clear();
         self.wake_at = None;
@@ -208,7 +159,7 @@ impl World {
         let now = self.instant(number);
         let process = &mut self.processes[number];
         process.runs += 1;
-        process.disk.counter += 1;
+        let counter = process.disk.next_counter();
         let mut secrets = Stream::new(seed, "start", (number as u64) << 32 | u64::from(process.runs));
         let mut random = [0; 16];
         secrets.fill(&mut random);
@@ -220,10 +171,10 @@ impl World {
                 .plan
                 .server
                 .then(|| ServerKey::from_bytes(Stream::new(seed, "server key", 0).bytes32())),
-            incarnation: Incarnation { counter: process.disk.counter, random },
+            incarnation: Incarnation { counter, random },
             introducers,
-            found: process.plan.found && !process.disk.was_lost,
-            expect: process.plan.expect.filter(|_| !process.disk.was_lost),
+            found: process.plan.found && !process.disk.was_lost(),
+            expect: process.plan.expect.filter(|_| !process.disk.was_lost()),
             saved: process.disk.state.clone(),
             network: process.network(addresses),
             relay_only: process.plan.relay_only,
@@ -250,26 +201,26 @@ impl World {
         }
     }
 
-    /// The process dies at once.
+    /// The process dies at once. The last disk that knows of the cluster is kept: without it there would be nothing to come
+    /// back to.
     pub(super) fn crash(&mut self, number: usize, fate: DiskFate) {
-        let is_torn = fate == DiskFate::Torn && !self.processes[number].disk.orders.is_empty();
-        self.end(number, false);
-        if is_torn || fate == DiskFate::Lost {
+        let knows = |process: &Process| process.disk.council.as_ref().is_some_and(|own| own.allegiance.is_some());
+        let others = self.processes.iter().filter(|process| process.number != number);
+        let is_last = self.processes[number].plan.server && !others.into_iter().any(knows);
+        let fate = if is_last { DiskFate::Kept } else { fate };
+        self.ends(number, false, fate);
+        if fate == DiskFate::Lost {
             self.processes[number].disk.lose();
         }
     }
 
     /// The process is gone at once; `goodbye` says whether the others were told.
     pub(super) fn end(&mut self, number: usize, goodbye: bool) {
+        self.ends(number, goodbye, DiskFate::Kept);
+    }
+
+    fn ends(&mut self, number: usize, goodbye: bool, fate: DiskFate) {
         let Some(run) = self.processes[number].run() else { return };
-        // who says goodbye waits for its disk
-        let disk = &mut self.processes[number].disk;
-        let under_way = disk.orders.len();
-        let done =
-            if goodbye || under_way == 0 { under_way } else { disk.choices.below(under_way as u64 + 1) as usize };
-        for _ in 0..done {
-            self.written(number);
-        }
         self.trace.note(self.now, number, &("end", goodbye));
         tracing::info!(target: "sim", "{} {}", self.processes[number].plan.name, if goodbye { "left" } else { "is dead" });
         self.bounds.ended(run, self.now, goodbye);
@@ -278,6 +229,14 @@ impl World {
         self.requests.died(run);
         self.streams.died(run);
         self.processes[number].clear();
+        let disk = &mut self.processes[number].disk;
+        // who says goodbye waits for its disk
+        if goodbye {
+            disk.finish()
+        } else {
+            disk.crash(fate)
+        }
+        self.judge_disk(number);
     }
 
     /// Says goodbye; the process ends when that is said.

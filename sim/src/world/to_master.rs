@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use p2pcore::{CommandError, Id, node::SendOptions};
 
-use super::{World, app::LATE};
+use super::World;
 use crate::payload::{self, Kind};
 
 impl World {
@@ -14,7 +14,7 @@ impl World {
         let message = self.ledger.next_number();
         let data = payload::make(Kind::Message, message, len);
         let len = data.len();
-        let due = self.now + ttl.unwrap_or(self.config.message_ttl) + LATE;
+        let due = self.due(number, ttl.unwrap_or(self.config.message_ttl));
         let mut options = SendOptions::default();
         options.ttl = ttl;
         self.trace.note(self.now, number, &("to master", message, len, options));
@@ -46,7 +46,7 @@ impl World {
         let (id, run) = (self.processes[number].id(), self.processes[number].run()?);
         let request = self.requests.next_number();
         let data = payload::make(Kind::Request, request, len);
-        let due = self.now + timeout.unwrap_or(self.config.request_timeout) + LATE;
+        let due = self.due(number, timeout.unwrap_or(self.config.request_timeout));
         self.trace.note(self.now, number, &("ask master", request, len, timeout));
         let now = self.instant(number);
         let machine = self.processes[number].machine.as_deref_mut()?;

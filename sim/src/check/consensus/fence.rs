@@ -13,14 +13,13 @@ pub struct Resource {
     highest: Option<Token>,
     /// In each generation, how many had been Master before the one whose write was accepted last.
     latest: BTreeMap<u64, usize>,
-    accepted: u64,
     refused: u64,
 }
 
 impl Resource {
     /// A resource that accepts no token below the highest one that it has seen; or, without a fence, any.
     pub fn new(is_fenced: bool) -> Self {
-        Self { is_fenced, highest: None, latest: BTreeMap::new(), accepted: 0, refused: 0 }
+        Self { is_fenced, highest: None, latest: BTreeMap::new(), refused: 0 }
     }
 
     /// A write under `token` arrives. `tenures` are the tokens of those who were Master, in the order in which they became
@@ -33,7 +32,6 @@ impl Resource {
             self.refused += 1;
             return Ok(false);
         }
-        self.accepted += 1;
         self.highest = self.highest.max(Some(token));
         let Some(place) = tenures.iter().position(|tenure| *tenure == token) else {
             return Err(Breach::new("fence", [token.id], format!("a write under {token:?}, which nobody held")));
@@ -47,9 +45,9 @@ impl Resource {
         Ok(true)
     }
 
-    /// How many writes were accepted and how many refused.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.accepted, self.refused)
+    /// How many writes were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 }
 

@@ -25,8 +25,8 @@ struct Story {
     entries: BTreeMap<(u64, u64), (u64, Payload<Id, Roster>)>,
     /// By index: the term of the entry, and a term in which it was committed.
     committed: BTreeMap<u64, Committed>,
-    /// The terms whose leaders were judged.
-    led: BTreeSet<u64>,
+    /// The terms whose leaders were judged, and what these had committed then.
+    led: BTreeMap<u64, u64>,
     /// Configurations that were judged at the leader that made them, by index and term.
     made: BTreeSet<(u64, u64)>,
 }
@@ -86,12 +86,20 @@ impl History {
     /// A server leads; to be told after its [log](Self::log).
     ///
     /// # Errors
-    /// It lacks something that was committed before its term, or it changed the configuration before it had committed
-    /// an entry of its term.
+    /// It lacks something that was committed before its term, it committed an entry of an earlier term by counting, or it
+    /// changed the configuration before it had committed an entry of its term.
     pub fn leads(&mut self, line: Line, id: Id, raft: &Raft<Id, Roster>) -> Result<(), Breach> {
         let story = self.stories.entry(line).or_default();
         let (term, snapshot) = (raft.term(), raft.snapshot().index);
-        if story.led.insert(term) {
+        let before = story.led.insert(term, raft.commit());
+        if before.is_some_and(|before| before < raft.commit()) {
+            let of = raft.entries().find(|entry| entry.index == raft.commit()).map(|entry| entry.term);
+            if of.is_some_and(|of| of < term) {
+                let what = format!("commits entry {} of an earlier term than its own, {term}", raft.commit());
+                return Err(Breach::new("commit_own_term", [id], what));
+            }
+        }
+        if before.is_none() {
             let own: BTreeMap<u64, u64> = raft.entries().map(|entry| (entry.index, entry.term)).collect();
             let earlier = story.committed.range(snapshot + 1..).filter(|(_, committed)| committed.by_term < term);
             let missing =
@@ -111,6 +119,12 @@ impl History {
             }
         }
         Ok(())
+    }
+
+    /// How many joint configurations there were.
+    pub fn joint(&self) -> usize {
+        let configs = self.stories.values().flat_map(|story| story.entries.values());
+        configs.filter(|(_, payload)| matches!(payload, Payload::Config(config) if config.voters.is_joint())).count()
     }
 
     /// The rosters that were committed since the last time, with their indexes.
@@ -231,6 +245,16 @@ mod tests {
         assert_eq!(leads(&history, &log(vec![noop(2, 1)], 2, 2)), Some("leader_complete"));
         assert_eq!(leads(&history, &log(vec![noop(2, 1), noop(3, 2)], 2, 2)), Some("leader_complete"));
         assert_eq!(leads(&history, &log(vec![noop(2, 1)], 1, 2)), None, "what a later term committed it cannot know");
+    }
+
+    #[test]
+    fn an_entry_of_an_earlier_term_that_is_committed_by_counting_is_seen() {
+        for (commit, is_right) in [(2, true), (3, false), (4, true)] {
+            let mut history = History::default();
+            let at = |commit| log(vec![noop(2, 1), noop(3, 1), noop(4, 2)], 2, commit);
+            assert_eq!(history.leads(line(), server(1), &at(2)), Ok(()));
+            assert_eq!(leads(&history, &at(commit)), (!is_right).then_some("commit_own_term"));
+        }
     }
 
     #[test]

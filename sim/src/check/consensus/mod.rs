@@ -59,6 +59,25 @@ pub struct Held {
     pub until: Duration,
 }
 
+/// What a run came by: a run that reached nothing has judged nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Those who became Master, one for each time.
+    pub masters: usize,
+    /// The newest generation.
+    pub generation: u64,
+    /// Committed rosters.
+    pub rosters: usize,
+    /// Joint configurations in the logs.
+    pub joint: usize,
+    /// Views of a Provisional Master.
+    pub provisional: usize,
+    /// Writes of deposed Masters that a resource refused.
+    pub refused: u64,
+    /// Writes that it would have accepted without its fence, though a later Master had written before.
+    pub strays: u64,
+}
+
 /// The judges of the consensus.
 #[derive(Clone, Debug, Default)]
 pub struct Consensus {
@@ -71,7 +90,7 @@ pub struct Consensus {
     views: Views,
     /// What each server looked like last: most touches change nothing here.
     seen: BTreeMap<Run, Fingerprint>,
-    newest: u64,
+    reached: Reached,
 }
 
 /// What all that is judged depends on, but for the guard.
@@ -119,7 +138,7 @@ impl Consensus {
         if let Some(held) = held {
             results.push(self.elections.elected(held.token));
             results.push(self.steps.acts(run, held.token));
-            self.newest = self.newest.max(held.token.generation);
+            self.reached.generation = self.reached.generation.max(held.token.generation);
         }
         if let Some((council, line)) = council.and_then(|council| Some((council, Line::of(council)?))) {
             if let Some(held) = held {
@@ -136,11 +155,12 @@ impl Consensus {
     }
 
     fn judge(&mut self, run: Run, id: Id, line: Line, council: &Council) -> Vec<Result<(), Breach>> {
-        self.newest = self.newest.max(line.generation);
+        self.reached.generation = self.reached.generation.max(line.generation);
         let raft: &Raft<Id, Roster> = council.raft();
         let mut results =
             vec![self.steps.at(run, id, line, raft.term(), raft.commit()), self.history.log(line, id, raft)];
         for (index, roster) in self.history.take_rosters() {
+            self.reached.rosters += 1;
             results.push(self.ages.committed(line, id, index, &roster));
         }
         if raft.is_leader() {
@@ -174,8 +194,10 @@ impl Consensus {
     /// # Errors
     /// It showed a later one before, or two are Elected in one term.
     pub fn shown(&mut self, run: Run, id: Id, view: MasterView) -> Result<(), Breach> {
-        if let Some(token) = view.token().filter(|token| token.kind == Kind::Elected) {
-            self.elections.elected(token)?;
+        match view.token() {
+            Some(token) if token.kind == Kind::Elected => self.elections.elected(token)?,
+            Some(_) => self.reached.provisional += 1,
+            None => {}
         }
         self.views.shown(run, id, view)
     }
@@ -192,7 +214,12 @@ impl Consensus {
 
     /// The newest generation that any server has belonged to.
     pub fn newest_generation(&self) -> u64 {
-        self.newest
+        self.reached.generation
+    }
+
+    /// What was reached so far.
+    pub fn reached(&self) -> Reached {
+        Reached { masters: self.guards.tenures().len(), joint: self.history.joint(), ..self.reached }
     }
 
     /// The tokens of those who were Master, in the order in which they became it.
