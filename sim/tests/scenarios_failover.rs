@@ -48,7 +48,8 @@ fn fail_overs(seeds: u64, each: usize, servers: usize, links: LinkModel) -> Vec<
         let mut rng = Stream::new(seed, "moments", 0);
         for _ in 0..each {
             world.run_for(Duration::from_micros(rng.below(2_000_000)));
-            let Some(master) = world.agreed_master() else { continue };
+            world.expect("a Master", secs(60), |world| world.agreed_master().is_some());
+            let master = world.agreed_master().unwrap();
             let (old, killed) = (world.token(&master).unwrap(), world.now());
             world.kill(&master);
             times.push(replaced(&mut world, killed, old));

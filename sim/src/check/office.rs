@@ -167,6 +167,7 @@ mod tests {
         assert!(!may_end(&after, read(1), Answer::Value(20)), "read under an older token");
         assert!(!may_end(&after, read(2), Answer::Value(10)), "a stale read");
         assert!(!may_end(&after, read(2), Answer::Refused));
+        assert!(!may_end(&after, write(1, 20, 21), Answer::Written), "written under an older token");
     }
 
     #[test]
