@@ -17,7 +17,7 @@ impl Plan {
     /// have clocks that are as wrong as they may be, or more.
     pub fn council(seed: u64) -> Self {
         let mut plan = Self::empty(seed);
-        (plan.faulty_ms, plan.converge_ms) = (FAULTY_MS, 60_000);
+        plan.faulty_ms = FAULTY_MS;
         let mut rng = Stream::new(seed, "council", 0);
         let settings = settings(&mut rng);
         plan.master = Some(settings);

@@ -54,6 +54,12 @@ impl Disk {
         self.was_lost
     }
 
+    /// The generation of the cluster that it knows of; 0 if it knows none.
+    pub(super) fn generation(&self) -> u64 {
+        let allegiance = self.council.as_ref().and_then(|durable| durable.allegiance);
+        allegiance.map_or(0, |own| own.generation.number)
+    }
+
     /// Takes an order that takes `time`; returns when it is done.
     pub(super) fn order(&mut self, now: Duration, time: Duration, order: Persist) -> Duration {
         self.idle_at = self.idle_at.max(now + time);

@@ -8,7 +8,7 @@ use p2pcore::{
     node::{Guard, MemberCommand},
 };
 
-use super::{Happening, World};
+use super::{Happening, World, process::Process};
 use crate::{
     check::consensus::{Held, fence::Resource, views},
     plan::Act,
@@ -131,9 +131,21 @@ impl World {
 
     /// An operator forces a new cluster only where the newest one is known: two of one generation never merge.
     fn knows_newest(&self, number: usize) -> bool {
-        let council = self.processes[number].machine.as_deref().and_then(|machine| machine.council());
-        let own = council.and_then(|council| council.allegiance());
-        own.is_some_and(|own| own.generation.number >= self.consensus.newest_generation())
+        let generation = |process: &Process| {
+            let council = process.machine.as_deref().and_then(|machine| machine.council());
+            let in_memory = council.and_then(|council| council.allegiance());
+            in_memory.map_or(0, |own| own.generation.number).max(process.disk.generation())
+        };
+        let own = generation(&self.processes[number]);
+        own > 0 && self.processes.iter().all(|process| generation(process) <= own)
+    }
+
+    /// Whether no other disk knows of the newest cluster that a disk knows of.
+    pub(super) fn has_last_copy(&self, number: usize) -> bool {
+        let generation = |process: &Process| process.disk.generation();
+        let own = generation(&self.processes[number]);
+        let others = self.processes.iter().filter(|process| process.number != number);
+        own > 0 && others.map(generation).all(|other| other < own)
     }
 
     /// A server writes to the resources while it is Master; the write takes its time.

@@ -201,13 +201,10 @@ impl World {
         }
     }
 
-    /// The process dies at once. The last disk that knows of the cluster is kept: without it there would be nothing to come
-    /// back to.
+    /// The process dies at once. The last disk that knows of the newest cluster is kept: without it there would be nothing to
+    /// come back to.
     pub(super) fn crash(&mut self, number: usize, fate: DiskFate) {
-        let knows = |process: &Process| process.disk.council.as_ref().is_some_and(|own| own.allegiance.is_some());
-        let others = self.processes.iter().filter(|process| process.number != number);
-        let is_last = self.processes[number].plan.server && !others.into_iter().any(knows);
-        let fate = if is_last { DiskFate::Kept } else { fate };
+        let fate = if self.has_last_copy(number) { DiskFate::Kept } else { fate };
         self.ends(number, false, fate);
         if fate == DiskFate::Lost {
             self.processes[number].disk.lose();

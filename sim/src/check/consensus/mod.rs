@@ -212,11 +212,6 @@ impl Consensus {
         self.guards.excuse(now + span);
     }
 
-    /// The newest generation that any server has belonged to.
-    pub fn newest_generation(&self) -> u64 {
-        self.reached.generation
-    }
-
     /// What was reached so far.
     pub fn reached(&self) -> Reached {
         Reached { masters: self.guards.tenures().len(), joint: self.history.joint(), ..self.reached }
