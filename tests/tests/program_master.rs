@@ -186,6 +186,36 @@ fn a_master_that_stands_still_takes_nothing_in_time() {
 }
 
 #[test]
+fn a_full_queue_to_the_master_fails_with_its_reason() {
+    const SIZE: usize = 8 * 1024 * 1024;
+    let network = Network::new();
+    let (mut server, address) = network.founder();
+    let id = server.id();
+    let (mut peer, ..) = network.peer("p").join(&address).start_ready();
+    next_master(&mut peer, &[]);
+    server.stop();
+    let data = "x".repeat(SIZE);
+    let mut sent = 0;
+    let full = loop {
+        sent += 1;
+        peer.command(&json!({"command": "send_master", "ref": sent.to_string(), "data": data}));
+        peer.status();
+        if let Some(failed) = peer.take("failed").into_iter().next() {
+            break failed;
+        }
+        assert!(sent < 64, "no queue is that long");
+    };
+    let expected = json!({"event": "failed", "ref": sent.to_string(), "to": id, "reason": "full"});
+    assert_eq!(full, expected);
+    server.signal("CONT");
+    for reference in 1..sent {
+        peer.wait("its one outcome", |line| line["ref"] == reference.to_string());
+    }
+    peer.status_until("the Master again", |status| status["master"]["id"] == *id);
+    assert_eq!(send_master(&mut peer, json!({}))["event"], "delivered");
+}
+
+#[test]
 fn what_is_on_its_way_fails_when_the_master_changes() {
     let network = Network::new();
     let mut servers = Servers::start_members(&network);
@@ -212,7 +242,8 @@ fn members_are_listed_by_every_node_and_both_programs() {
     peer.status_until("the members", |status| voters(status) == 3);
     let listed = members_json(&network, "s1", &[]);
     assert_eq!(keys(&listed), ["event", "id", "master", "members", "ref"]);
-    assert_eq!((&listed["event"], &listed["master"]["id"]), (&json!("members"), &json!(master)));
+    assert_eq!((&listed["event"], &listed["ref"]), (&json!("members"), &json!(null)));
+    assert_eq!(listed["master"]["id"], *master);
     assert!(listed["members"].as_array().unwrap().iter().all(|row| keys(row) == ["id", "voter"]));
     assert_eq!(listed["members"].as_array().unwrap().len(), 3);
     for name in ["s2", "s3", "p"] {
