@@ -208,8 +208,8 @@ fn a_full_queue_to_the_master_fails_with_its_reason() {
     let expected = json!({"event": "failed", "ref": sent.to_string(), "to": id, "reason": "full"});
     assert_eq!(full, expected);
     server.signal("CONT");
-    for reference in 1..sent {
-        peer.wait("its one outcome", |line| line["ref"] == reference.to_string());
+    for reference in (1..sent).map(|number| number.to_string()) {
+        peer.wait("its one outcome", |line| line["ref"] == *reference);
     }
     peer.status_until("the Master again", |status| status["master"]["id"] == *id);
     assert_eq!(send_master(&mut peer, json!({}))["event"], "delivered");
