@@ -8,7 +8,11 @@ use std::{
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Config, Id, Input, Node, Output, Reason, Start, StartError,
-    node::{Deadline, Receipt, ReplyToken, RequestId, SendId, SendOptions, Status, StreamKey, Transmit},
+    master::{Council, MasterView},
+    node::{
+        Deadline, Guard, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, Status, StreamKey,
+        Transmit,
+    },
 };
 
 /// How a process gets its machine.
@@ -30,8 +34,15 @@ pub trait Machine {
     fn poll(&mut self) -> Option<Output>;
     fn deadline(&self) -> Option<Deadline>;
     fn status(&self) -> Status;
+    fn council(&self) -> Option<&Council>;
+    fn master(&self) -> Option<MasterView>;
+    fn guard(&self) -> Option<Guard>;
+    fn resign(&mut self, now: Instant) -> Result<()>;
+    fn change_members(&mut self, now: Instant, command: MemberCommand) -> Result<()>;
     fn stop(&mut self, now: Instant);
     fn send(&mut self, now: Instant, to: &[Id], data: Bytes, options: SendOptions) -> Result<SendId>;
+    fn send_to_master(&mut self, now: Instant, data: Bytes, options: SendOptions) -> Result<(SendId, Id)>;
+    fn request_to_master(&mut self, now: Instant, data: Bytes, timeout: Option<Duration>) -> Result<(RequestId, Id)>;
     fn handed(&mut self, now: Instant, receipt: Receipt);
     fn request(&mut self, now: Instant, to: Id, data: Bytes, timeout: Option<Duration>) -> Result<RequestId>;
     fn reply(&mut self, now: Instant, token: ReplyToken, result: Result<Bytes, Reason>) -> Result<()>;
@@ -67,12 +78,40 @@ impl Machine for Node {
         self.status()
     }
 
+    fn council(&self) -> Option<&Council> {
+        self.council()
+    }
+
+    fn master(&self) -> Option<MasterView> {
+        self.master()
+    }
+
+    fn guard(&self) -> Option<Guard> {
+        self.guard()
+    }
+
+    fn resign(&mut self, now: Instant) -> Result<()> {
+        self.resign(now)
+    }
+
+    fn change_members(&mut self, now: Instant, command: MemberCommand) -> Result<()> {
+        self.change_members(now, command)
+    }
+
     fn stop(&mut self, now: Instant) {
         self.stop(now);
     }
 
     fn send(&mut self, now: Instant, to: &[Id], data: Bytes, options: SendOptions) -> Result<SendId> {
         self.send(now, to, data, options)
+    }
+
+    fn send_to_master(&mut self, now: Instant, data: Bytes, options: SendOptions) -> Result<(SendId, Id)> {
+        self.send_to_master(now, data, options)
+    }
+
+    fn request_to_master(&mut self, now: Instant, data: Bytes, timeout: Option<Duration>) -> Result<(RequestId, Id)> {
+        self.request_to_master(now, data, timeout)
     }
 
     fn handed(&mut self, now: Instant, receipt: Receipt) {

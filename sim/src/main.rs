@@ -43,6 +43,9 @@ struct Run {
     /// The first of many seeds.
     #[arg(long, value_name = "K", default_value_t = 0, requires = "seeds")]
     from: u64,
+    /// Run the plans for the consensus: a few servers and much churn.
+    #[arg(long, conflicts_with = "plan")]
+    council: bool,
     /// Run the plan in this JSON file.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
@@ -61,7 +64,7 @@ fn main() -> ExitCode {
     let Command::Run(run) = Cli::parse().command;
     log_to_stderr(run.timeline);
     let clean = match run.seeds {
-        Some(count) => Ok(run_many(run.from, count, run.json)),
+        Some(count) => Ok(run_many(&run, count)),
         None => run_one(&run),
     };
     match clean {
@@ -80,7 +83,7 @@ fn run_one(run: &Run) -> Result<bool, String> {
             let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
             serde_json::from_str(&text).map_err(|error| format!("{} is no plan: {error}", path.display()))?
         }
-        (None, seed) => Plan::from_seed(seed.unwrap_or_default()),
+        (None, seed) => run.plan_of(seed.unwrap_or_default()),
     };
     if run.print_plan {
         println!("{}", serde_json::to_string_pretty(&plan).map_err(|error| error.to_string())?);
@@ -96,7 +99,13 @@ fn run_one(run: &Run) -> Result<bool, String> {
     Ok(report.violations.is_empty())
 }
 
-fn run_many(from: u64, count: u64, json: bool) -> bool {
+impl Run {
+    fn plan_of(&self, seed: u64) -> Plan {
+        if self.council { Plan::council(seed) } else { Plan::from_seed(seed) }
+    }
+}
+
+fn run_many(run: &Run, count: u64) -> bool {
     let start = Instant::now();
     let next = AtomicU64::new(0);
     let work = || {
@@ -106,7 +115,7 @@ fn run_many(from: u64, count: u64, json: bool) -> bool {
             if n >= count {
                 return reports;
             }
-            reports.push(run::seed(from.wrapping_add(n), nodes()));
+            reports.push(run::plan(run.plan_of(run.from.wrapping_add(n)), nodes()));
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -116,7 +125,7 @@ fn run_many(from: u64, count: u64, json: bool) -> bool {
     });
     reports.sort_by_key(|report| report.seed);
     let summary = Summary::of(&reports, start.elapsed());
-    if json {
+    if run.json {
         print_json(&summary);
     } else {
         print_violations(&summary.violations);

@@ -6,7 +6,7 @@ use p2pcore::Config;
 
 use crate::{
     machine::{Maker, nodes},
-    plan::{Ip, LanPlan, LinkModel, LinkRule, NodePlan, Plan, Selector},
+    plan::{Fault, Ip, LanPlan, LinkModel, LinkRule, NodePlan, Plan, Selector},
     world::World,
 };
 
@@ -29,6 +29,12 @@ impl Scenario {
         let join: Vec<String> = self.plan.servers().take(1).map(|server| server.name.clone()).collect();
         let node = NodePlan { server: true, found: join.is_empty(), join, ..NodePlan::named(name, 0) };
         self.node(node)
+    }
+
+    /// `count` servers like [`server`](Self::server), named with `prefix` and a number from 1.
+    #[must_use]
+    pub fn servers(self, prefix: &str, count: usize) -> Self {
+        (1..=count).fold(self, |scenario, n| scenario.server(&format!("{prefix}{n}")))
     }
 
     /// A public peer that knows the first server.
@@ -96,6 +102,26 @@ impl Scenario {
         self.last(|node| node.join = servers)
     }
 
+    /// On its first start it waits for so many servers, itself included, to found a cluster with them. It knows all servers
+    /// that were named before.
+    #[must_use]
+    pub fn expecting(self, servers: usize) -> Self {
+        let known: Vec<String> = self.plan.servers().map(|server| server.name.clone()).collect();
+        self.last(|node| (node.found, node.expect, node.join) = (false, Some(servers), known))
+    }
+
+    /// Its clock runs fast by so many parts per million, or slow if negative.
+    #[must_use]
+    pub fn clock_ppm(self, ppm: i32) -> Self {
+        self.last(|node| node.clock_ppm = ppm)
+    }
+
+    /// Its disk takes up to so long to write.
+    #[must_use]
+    pub fn disk_time(self, time: Duration) -> Self {
+        self.last(|node| node.disk_us = time.as_micros() as u64)
+    }
+
     /// It starts so much later.
     #[must_use]
     pub fn starting_at(self, time: Duration) -> Self {
@@ -138,6 +164,13 @@ impl Scenario {
     #[must_use]
     pub fn apart(mut self, one: &str, other: &str) -> Self {
         self.plan.unreachable.push(Selector::way(one, other, true));
+        self
+    }
+
+    /// Something that goes wrong.
+    #[must_use]
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.plan.faults.push(fault);
         self
     }
 

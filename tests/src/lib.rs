@@ -15,7 +15,7 @@ pub use lan::{Host, Lan};
 pub use network::{Network, NodeCommand, free_address, one_line};
 pub use programs::{Program, run};
 pub use running::Running;
-pub use servers::{Servers, linked_servers, long_file, peer_row, wait_for_bytes};
+pub use servers::{Servers, linked_servers, long_file, peer_row, voters, wait_for_bytes};
 pub use text::Text;
 
 /// Its examples of the library compile.

@@ -1,10 +1,15 @@
 //! Three servers that are killed and come back.
 
-use std::{env, fs, path::Path, thread, time::Duration};
+use std::{
+    env, fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
-use crate::{Network, NodeCommand, Running, free_address};
+use crate::{Network, NodeCommand, Running, free_address, running::LIMIT};
 
 /// A cluster of three; the first is its founder.
 #[derive(Debug)]
@@ -31,6 +36,56 @@ impl Servers {
         servers
     }
 
+    /// Starts them, and waits until all three know each other as voters.
+    pub fn start_members(network: &Network) -> Self {
+        let mut servers = Self::start(network);
+        servers.wait_for_voters(3);
+        servers
+    }
+
+    /// Waits until all that run count so many voters and see one Master, and gives back its Id.
+    ///
+    /// # Panics
+    /// If that does not come.
+    pub fn wait_for_voters(&mut self, count: usize) -> String {
+        let is_there = |status: &Value| voters(status) == count && status["master"]["kind"] == "elected";
+        let end = Instant::now() + LIMIT;
+        loop {
+            let seen = self.running().map(|server| server.status_until("all voters and a Master", is_there));
+            let seen = seen.map(|status| status["master"].clone()).collect::<Vec<_>>();
+            if seen.windows(2).all(|pair| pair[0] == pair[1]) {
+                return seen[0]["id"].as_str().expect("an Id").to_owned();
+            }
+            // asked one after the other, while the office went from one to the other
+            assert!(Instant::now() < end, "never came to one Master: {seen:?}");
+        }
+    }
+
+    /// The index of the one with this Id.
+    ///
+    /// # Panics
+    /// If none that runs has it.
+    pub fn index_of(&mut self, id: &str) -> usize {
+        let is_it = |server: &mut Option<Running>| server.as_mut().is_some_and(|server| server.id() == id);
+        self.running.iter_mut().position(is_it).expect("one of the three")
+    }
+
+    /// The one of this index.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn get(&mut self, index: usize) -> &mut Running {
+        self.running[index].as_mut().expect("it runs")
+    }
+
+    /// Hands the one of this index over.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn take(&mut self, index: usize) -> Running {
+        self.running[index].take().expect("it runs")
+    }
+
     /// A node that knows all of them.
     pub fn join(&self, command: NodeCommand) -> NodeCommand {
         self.commands.iter().fold(command, |command, server| command.join(&server.listen()))
@@ -41,9 +96,8 @@ impl Servers {
     /// # Panics
     /// If none has it.
     pub fn kill(&mut self, id: &str) {
-        let is_it = |server: &mut Option<Running>| server.as_mut().is_some_and(|server| server.id() == id);
-        let index = self.running.iter_mut().position(is_it).expect("one of the three");
-        self.running[index].take().into_iter().for_each(Running::kill);
+        let index = self.index_of(id);
+        self.take(index).kill();
     }
 
     /// Kills all that run.
@@ -96,6 +150,14 @@ impl Servers {
 /// If it is no status.
 pub fn linked_servers(status: &Value) -> usize {
     status["servers"].as_array().expect("a list").iter().filter(|row| row["linked"] == true).count()
+}
+
+/// How many voters a status names.
+///
+/// # Panics
+/// If it is no status.
+pub fn voters(status: &Value) -> usize {
+    status["members"].as_array().expect("a list").iter().filter(|row| row["voter"] == true).count()
 }
 
 /// The row of a peer in a status.

@@ -326,10 +326,24 @@ fn the_status_of_a_peer_has_the_shape_of_the_contract() {
     let status = c.a.status_until("a link to the other peer", |status| status["peers"][0]["linked"] == true);
     assert_eq!(
         keys(&status),
-        ["counters", "event", "id", "listen", "master", "name", "peers", "ref", "role", "servers", "suspended"]
+        [
+            "counters",
+            "event",
+            "id",
+            "listen",
+            "master",
+            "members",
+            "name",
+            "peers",
+            "ref",
+            "role",
+            "servers",
+            "suspended"
+        ]
     );
     assert_eq!((&status["id"], &status["role"], &status["name"]), (&json!(c.a_id), &json!("peer"), &json!("a")));
-    assert_eq!((&status["suspended"], &status["master"]), (&json!(false), &json!(null)));
+    assert_eq!((&status["suspended"], &status["master"]["id"]), (&json!(false), &server));
+    assert_eq!(status["members"], json!([{"id": server, "voter": true}]));
     assert!(status["counters"].as_object().unwrap().values().all(Value::is_u64));
     let row = &status["servers"][0];
     assert_eq!(keys(row), ["addresses", "id", "linked", "name", "rtt_ms"]);
@@ -359,6 +373,7 @@ fn the_status_of_a_server_has_its_clients_and_their_links() {
             "links",
             "listen",
             "master",
+            "members",
             "name",
             "peers",
             "ref",

@@ -73,13 +73,17 @@ fn every_shell_command_runs() {
                 let stdout = succeeded(&own, &shell(dir.path(), &own).output().unwrap());
                 assert!(stdout.contains(&id), "{stdout}");
             }
+            "members" => {
+                let stdout = succeeded(&own, &shell(dir.path(), &own).output().unwrap());
+                assert!(stdout.contains("Master, this server"), "{stdout}");
+            }
             _ => drop(succeeded(&own, &shell(dir.path(), &own).output().unwrap())),
         }
         ran.push(command);
     }
     ran.sort_unstable();
     ran.dedup();
-    assert_eq!(ran, ["network", "peer", "ping", "recv", "send", "server", "status"]);
+    assert_eq!(ran, ["members", "network", "peer", "ping", "recv", "send", "server", "status"]);
     assert_eq!(fs::read(dir.path().join("inbox/big.iso")).unwrap(), file);
     for (line, text) in running.into_iter().rev() {
         text.signal("TERM");
@@ -134,7 +138,12 @@ fn the_json_lines_are_what_a_node_takes_and_says() {
                 said.push(answer(&mut other, "r"));
                 assert_eq!(said.last().unwrap()["event"], "reply", "{line}");
             }
+            "send_master" => {
+                let outcome = answer(&mut app, reference.unwrap());
+                assert_eq!((&outcome["event"], &outcome["to"]), (&json!("delivered"), &json!(server_id)), "{line}");
+            }
             "status" => assert_eq!(answer(&mut app, reference.unwrap())["event"], "status"),
+            "members" => said.push(answer(&mut app, reference.unwrap())),
             "quit" => {}
             unknown => panic!("`{unknown}` is not known here"),
         }

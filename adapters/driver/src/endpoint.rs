@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use p2pcore::{Incarnation, Node, Start, node::LocalNetwork};
+use p2pcore::{Incarnation, Node, Start, StartError, master, node::LocalNetwork};
 
 use crate::{
     NodeHandle, Options, Runtime, StartFailure, StateError,
@@ -73,7 +73,11 @@ impl Endpoint {
             now: Instant::now(),
             wall_time,
         };
-        let node = Node::new(options.config.clone(), start)?;
+        let node = Node::new(options.config.clone(), start).map_err(|error| match (error, &state) {
+            (StartError::BadState(why), Some(state)) => state.unreadable(why).into(),
+            (StartError::Master(master::StartError::State(why)), Some(state)) => state.unreadable(why).into(),
+            (error, _) => StartFailure::Node(error),
+        })?;
         launch(&*runtime, node, options, sockets, state, network, Arc::new(Clocks::now))
     }
 }

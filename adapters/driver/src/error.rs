@@ -76,12 +76,14 @@ pub enum StateError {
         source: io::Error,
     },
     /// The file is not what it should be.
-    #[error("{path} is damaged ({what}): restore it, or remove it to start anew")]
+    #[error("{path} cannot be used ({what}): restore it, or remove it {then}")]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        what: &'static str,
+        what: String,
+        /// What follows from removing it.
+        then: &'static str,
     },
     /// The file is another node's.
     #[error("{path} belongs to {owner}: use that node's key or another state directory")]

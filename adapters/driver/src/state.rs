@@ -4,6 +4,7 @@
 //! while a node runs.
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -14,6 +15,8 @@ use p2pcore::Id;
 
 use crate::StateError;
 
+/// The file of what the node asked to keep.
+const STATE: &str = "core.state";
 /// The first bytes of each file: what it is, and the version of its layout.
 const MAGIC: &[u8; 16] = b"p2pcore-state 1\n";
 const HASH: usize = 32;
@@ -50,22 +53,34 @@ impl StateDir {
             None => 0,
             Some(bytes) => {
                 let bytes = bytes.as_ref().try_into();
-                u64::from_le_bytes(bytes.map_err(|_| damaged(&path, "it has the wrong length"))?)
+                u64::from_le_bytes(bytes.map_err(|_| self.damaged(&path, "it has the wrong length"))?)
             }
         };
-        let next = last.checked_add(1).ok_or_else(|| damaged(&path, "the counter is at its end"))?.max(unix_seconds);
+        let next =
+            last.checked_add(1).ok_or_else(|| self.damaged(&path, "the counter is at its end"))?.max(unix_seconds);
         self.write("incarnation", &next.to_le_bytes())?;
         Ok(next)
     }
 
     /// What the last run asked to keep.
     pub(crate) fn load(&self) -> Result<Option<Bytes>, StateError> {
-        self.read(&self.path.join("core.state"))
+        self.read(&self.path.join(STATE))
+    }
+
+    /// What [`load`](Self::load) gave is whole, but the node cannot read it.
+    pub(crate) fn unreadable(&self, why: impl fmt::Display) -> StateError {
+        self.damaged(&self.path.join(STATE), why)
     }
 
     /// Replaces what [`load`](Self::load) gives; it is on disk when this returns.
     pub(crate) fn save(&self, state: &[u8]) -> Result<(), StateError> {
-        self.write("core.state", state)
+        self.write(STATE, state)
+    }
+
+    fn damaged(&self, path: &Path, what: impl fmt::Display) -> StateError {
+        let is_membership = self.owner.is_server() && path.ends_with(STATE);
+        let then = if is_membership { "to come back as a new member" } else { "to start anew" };
+        StateError::Damaged { path: path.into(), what: what.to_string(), then }
     }
 
     fn read(&self, path: &Path) -> Result<Option<Bytes>, StateError> {
@@ -75,16 +90,17 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StateError::Unreadable { path: path.into(), source }),
         }
-        let header = bytes.first_chunk::<HEADER>().ok_or_else(|| damaged(path, "it is too short"))?;
+        let header = bytes.first_chunk::<HEADER>().ok_or_else(|| self.damaged(path, "it is too short"))?;
         let (magic, rest) = header.split_at(MAGIC.len());
         let (owner, hash) = rest.split_at(Id::LEN);
         if magic != MAGIC {
-            return Err(damaged(path, "it is no state file of this version"));
+            return Err(self.damaged(path, "it is no state file of this version"));
         }
         if *checksum(owner, &bytes[HEADER..]).as_bytes() != *hash {
-            return Err(damaged(path, "the checksum is wrong"));
+            return Err(self.damaged(path, "the checksum is wrong"));
         }
-        let owner = owner.first_chunk().and_then(Id::from_bytes).ok_or_else(|| damaged(path, "it names no owner"))?;
+        let owner =
+            owner.first_chunk().and_then(Id::from_bytes).ok_or_else(|| self.damaged(path, "it names no owner"))?;
         if owner != self.owner {
             return Err(StateError::Foreign { path: path.into(), owner });
         }
@@ -117,10 +133,6 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 
 fn checksum(owner: &[u8], payload: &[u8]) -> blake3::Hash {
     blake3::Hasher::new_derive_key("p2pcore 2026 checksum of a state file").update(owner).update(payload).finalize()
-}
-
-fn damaged(path: &Path, what: &'static str) -> StateError {
-    StateError::Damaged { path: path.into(), what }
 }
 
 fn private_file() -> OpenOptions {
@@ -193,7 +205,9 @@ mod tests {
             fs::write(&path, &whole[..len]).unwrap();
             let error = state.load().unwrap_err();
             assert!(matches!(error, StateError::Damaged { .. }), "{len}: {error}");
-            assert!(!error.to_string().contains('\n'));
+            let line = error.to_string();
+            assert!(line.ends_with(": restore it, or remove it to come back as a new member"), "{line}");
+            assert!(line.contains("core.state") && !line.contains('\n'), "{line}");
             assert_eq!(fs::read(&path).unwrap(), &whole[..len]);
         }
         for at in 0..whole.len() {
@@ -211,7 +225,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incarnation");
         fs::write(&path, b"12\n").unwrap();
-        assert!(matches!(open(dir.path()).next_incarnation(9), Err(StateError::Damaged { .. })));
+        let error = open(dir.path()).next_incarnation(9).unwrap_err();
+        assert!(error.to_string().ends_with("remove it to start anew"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"12\n");
     }
 

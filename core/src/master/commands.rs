@@ -15,10 +15,10 @@ pub enum CommandError {
     #[error("this server belongs to no cluster: it must be admitted, or found one, first")]
     NoCluster,
     /// That server is not a committed member.
-    #[error("{0} is no member: `members list` shows who is")]
+    #[error("server {0} is no member: `members list` shows who is")]
     NotAMember(Id),
     /// It is the only member.
-    #[error("{0} is the only member: without it there is no cluster")]
+    #[error("server {0} is the only member: without it there is no cluster")]
     OnlyMember(Id),
     /// Nobody leads at present.
     #[error("no leader is known: this needs a quorum of the voters")]

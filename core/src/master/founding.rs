@@ -48,8 +48,10 @@ impl Expecting {
     }
 
     pub(super) fn unlinked(&mut self, id: &Id) {
-        self.others.remove(id);
-        self.complete_since = None;
+        // others come and go: they wait for no founder
+        if self.others.remove(id).is_some() {
+            self.complete_since = None;
+        }
     }
 
     /// Decides what can be decided. Returns whether this server founds the cluster, now.
@@ -124,6 +126,19 @@ mod tests {
                 assert_eq!(found(&ages, &skew).len(), 1, "{ages:?} {skew:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_server_that_only_wants_to_join_does_not_keep_two_from_being_told_apart() {
+        let (start, mut one) = (epoch(), Expecting::new(2));
+        let [low, high] = if server(1) < server(2) { [1, 2] } else { [2, 1] }.map(server);
+        for round in 0..20 {
+            let now = start + Duration::from_millis(100 * round);
+            one.heard(now, low, 100 * round, false);
+            assert!(!one.decide(now, high, Duration::from_secs(9), BAND));
+            one.unlinked(&server(3));
+        }
+        assert!(one.yields(), "to the smaller Id, when its time is over");
     }
 
     #[test]

@@ -225,6 +225,11 @@ impl Council {
         self.allegiance
     }
 
+    /// The membership under which it takes part, or asks to be admitted.
+    pub fn membership(&self) -> Membership {
+        Membership { id: self.id, join: self.join }
+    }
+
     /// Raft's machine, to look at.
     pub fn raft(&self) -> &Raft<Id, Roster> {
         self.raft.raft()
@@ -371,10 +376,6 @@ impl Council {
 
     pub(super) fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
-    }
-
-    pub(super) fn membership(&self) -> Membership {
-        Membership { id: self.id, join: self.join }
     }
 
     /// Whether the roster gives a place to this very membership. Before that no election may be held: a newcomer that lost

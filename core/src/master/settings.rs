@@ -7,7 +7,7 @@ use crate::raft::{Limits, Timing};
 /// The settings of the servers of a cluster; the same at all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// Raft's times. Default: heartbeats every 100 ms, elections after 400 to 700 ms, so that a dead Master is replaced
+    /// Raft's times. Default: heartbeats every 100 ms, elections after 300 to 700 ms, so that a dead Master is replaced
     /// within a second.
     pub timing: Timing,
     /// A member votes once it has been answering for so long and has the whole log. Default 1 s.

@@ -61,7 +61,7 @@ impl Mastery {
         Ok(Self::Council(Box::new(council)))
     }
 
-    fn council(&mut self) -> Result<&mut Council, CommandError> {
+    fn council_mut(&mut self) -> Result<&mut Council, CommandError> {
         match self {
             Self::Council(council) => Ok(council),
             Self::Hearsay(_) => Err(CommandError::NotAServer),
@@ -104,13 +104,29 @@ impl Node {
         Some(Guard { token: council.token(self.now)?, until })
     }
 
+    /// The part of this server in the council, to look at: for tests and tools.
+    pub fn council(&self) -> Option<&Council> {
+        match &self.mastery {
+            Mastery::Council(council) => Some(council),
+            Mastery::Hearsay(_) => None,
+        }
+    }
+
+    /// Plants a fault of the consensus in a server, right after the start.
+    #[cfg(any(test, feature = "planted"))]
+    pub fn plant(&mut self, flaw: master::Flaw) {
+        if let Mastery::Council(council) = &mut self.mastery {
+            council.plant(flaw);
+        }
+    }
+
     /// Gives up the office of Master at once, and hands it over if there is another voter. Not being Master is no error.
     ///
     /// # Errors
     /// `NotAServer`.
     pub fn resign(&mut self, now: Instant) -> Result<(), CommandError> {
         self.now = now;
-        self.mastery.council()?.resign(now);
+        self.mastery.council_mut()?.resign(now);
         self.drain_council(now);
         Ok(())
     }
@@ -122,7 +138,7 @@ impl Node {
     /// `NotAServer`; `Members` says what speaks against it; `Stopped`.
     pub fn change_members(&mut self, now: Instant, command: MemberCommand) -> Result<(), CommandError> {
         self.now = now;
-        let council = self.mastery.council()?;
+        let council = self.mastery.council_mut()?;
         if self.stopping.is_some() {
             return Err(CommandError::Stopped);
         }

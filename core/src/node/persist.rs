@@ -56,6 +56,14 @@ impl Saved {
 }
 
 impl Node {
+    /// What a saved state of the server `owner` holds of its council, to look at: for tests and tools.
+    ///
+    /// # Errors
+    /// As at a start with that state.
+    pub fn saved_council(state: &Bytes, owner: Id) -> Result<Option<Durable>, StartError> {
+        Saved::read(Some(state), owner).map(|saved| saved.council.map(|durable| *durable))
+    }
+
     /// An order is on disk, and so are those before it.
     pub(super) fn persisted(&mut self, now: Instant, id: PersistId) {
         if let Some((_, cluster)) = self.admitted.take_if(|(order, _)| *order <= id) {

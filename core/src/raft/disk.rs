@@ -1,6 +1,9 @@
 //! What is not on disk yet, and what waits for it.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    hash::{Hash, Hasher},
+};
 
 use super::{Command, Flaw, HardState, LogTail, Message, NodeId, OrderId, Output, Persist, Raft};
 
@@ -15,8 +18,8 @@ pub(super) enum Held<N, D> {
     OwnLog { term: u64, index: u64 },
 }
 
-/// The difference between memory and disk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The difference between memory and disk. Two are equal if the same is outstanding, however much was written before.
+#[derive(Clone, Debug)]
 pub(super) struct Disk<N, D> {
     /// Orders given out.
     ordered: u64,
@@ -49,6 +52,13 @@ impl<N, D> Disk<N, D> {
         self.snapshot = true;
     }
 
+    /// How many orders are outstanding, what none of them brings yet, and what waits for which of them.
+    #[expect(clippy::type_complexity, reason = "is compared and hashed, and never named")]
+    fn outstanding(&self) -> (u64, (bool, bool, Option<u64>), impl Iterator<Item = (u64, &Held<N, D>)>) {
+        let held = self.held.iter().map(|(order, held)| (order.saturating_sub(self.saved), held));
+        (self.ordered.saturating_sub(self.saved), (self.hard_state, self.snapshot, self.log_from), held)
+    }
+
     fn is_behind(&self) -> bool {
         self.hard_state || self.snapshot || self.log_from.is_some()
     }
@@ -59,6 +69,23 @@ impl<N, D> Disk<N, D> {
             return Some(self.ordered.saturating_add(1));
         }
         (self.saved < self.ordered).then_some(self.ordered)
+    }
+}
+
+impl<N: PartialEq, D: PartialEq> PartialEq for Disk<N, D> {
+    fn eq(&self, other: &Self) -> bool {
+        let ((orders, changed, held), (orders_, changed_, held_)) = (self.outstanding(), other.outstanding());
+        (orders, changed) == (orders_, changed_) && held.eq(held_)
+    }
+}
+
+impl<N: Eq, D: Eq> Eq for Disk<N, D> {}
+
+impl<N: Hash, D: Hash> Hash for Disk<N, D> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (orders, changed, held) = self.outstanding();
+        (orders, changed, self.held.len()).hash(state);
+        held.for_each(|held| held.hash(state));
     }
 }
 

@@ -64,6 +64,13 @@ pub struct Snapshot<N> {
     pub config: Configuration<N>,
 }
 
+impl<N: NodeId> Snapshot<N> {
+    /// Whether it may stand before a log: one without an index after it, or a configuration, cannot.
+    pub(super) fn is_sound(&self) -> bool {
+        self.index < u64::MAX && (self.index == 0 || self.config.validate().is_ok())
+    }
+}
+
 impl<N> Default for Snapshot<N> {
     fn default() -> Self {
         Self { index: 0, term: 0, config: Configuration::default() }

@@ -14,8 +14,7 @@ pub(super) struct Log<N, D> {
 impl<N: NodeId, D: Command> Log<N, D> {
     /// `None` if `entries` do not follow `snapshot` without a gap, or are of a later term than `last_term`.
     pub(super) fn new(snapshot: Snapshot<N>, entries: Vec<Entry<N, D>>, last_term: u64) -> Option<Self> {
-        let sound = snapshot.index == 0 || snapshot.config.validate().is_ok();
-        (sound && are_consecutive(snapshot.index, snapshot.term, &entries, last_term))
+        (snapshot.is_sound() && are_consecutive(snapshot.index, snapshot.term, &entries, last_term))
             .then(|| Self { snapshot, entries: entries.into() })
     }
 
@@ -27,9 +26,10 @@ impl<N: NodeId, D: Command> Log<N, D> {
         self.entries.len()
     }
 
-    /// The index after the last one; `None` at the end of numbers.
+    /// The index after the last one; `None` at the end of numbers. The greatest number is never an index, so that there
+    /// is one after each.
     pub(super) fn next_index(&self) -> Option<u64> {
-        self.last_index().checked_add(1)
+        self.last_index().checked_add(1).filter(|index| *index < u64::MAX)
     }
 
     pub(super) fn last_index(&self) -> u64 {
@@ -211,7 +211,11 @@ mod tests {
         let read = |entries: Vec<_>| Log::new(Snapshot::default(), entries, 5).is_some();
         assert!(read(vec![]) && read(vec![entry(1, 1), entry(5, 2)]));
         assert!(!read(vec![entry(1, 2)]) && !read(vec![entry(2, 1), entry(1, 2)]) && !read(vec![entry(6, 1)]));
-        let end = Snapshot { index: u64::MAX, term: 1, config: Configuration::new([1], [], 1) };
-        assert!(Log::new(end, vec![entry(1, 0)], 5).is_none());
+        let before = |index, entries| {
+            let snapshot = Snapshot { index, term: 1, config: Configuration::new([1], [], 1) };
+            Log::new(snapshot, entries, 5).is_some()
+        };
+        assert!(before(u64::MAX - 2, vec![entry(1, u64::MAX - 1)]));
+        assert!(!before(u64::MAX - 1, vec![entry(1, u64::MAX)]) && !before(u64::MAX, vec![]));
     }
 }

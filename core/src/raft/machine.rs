@@ -11,7 +11,8 @@ use crate::planted::Planted;
 /// One node's part in the consensus.
 ///
 /// Inputs may come in any order and number; outputs queue up until [`poll`](Self::poll) takes them. Equal states have
-/// equal hashes, so that a model checker can walk through the states.
+/// equal hashes, so that a model checker can walk through the states; how many orders went to the disk before makes no
+/// difference.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft<N, D> {
     pub(super) id: N,

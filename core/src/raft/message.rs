@@ -122,9 +122,7 @@ impl<N: NodeId, D: Command> Message<N, D> {
             Body::Append { prev_index, prev_term, entries, .. } => {
                 (*prev_index > 0 || *prev_term == 0) && are_consecutive(*prev_index, *prev_term, entries, self.term)
             }
-            Body::Snapshot(snapshot) => {
-                snapshot.index > 0 && snapshot.term <= self.term && snapshot.config.validate().is_ok()
-            }
+            Body::Snapshot(snapshot) => snapshot.index > 0 && snapshot.term <= self.term && snapshot.is_sound(),
             Body::PreVote { last_term, .. } | Body::Vote { last_term, .. } => *last_term < self.term,
             _ => true,
         };
@@ -132,7 +130,8 @@ impl<N: NodeId, D: Command> Message<N, D> {
     }
 }
 
-/// Whether `entries` follow (`index`, `term`) without a gap, in terms that never fall and end at `last_term` at most.
+/// Whether `entries` follow (`index`, `term`) without a gap, in terms that never fall and end at `last_term` at most, and
+/// at an index that another one follows.
 pub(super) fn are_consecutive<N: NodeId, D: Command>(
     mut index: u64,
     mut term: u64,
@@ -140,7 +139,7 @@ pub(super) fn are_consecutive<N: NodeId, D: Command>(
     last_term: u64,
 ) -> bool {
     for entry in entries {
-        let is_next = index.checked_add(1) == Some(entry.index);
+        let is_next = index.checked_add(1) == Some(entry.index) && entry.index < u64::MAX;
         if !is_next || entry.term < term || entry.config().is_some_and(|config| config.validate().is_err()) {
             return false;
         }

@@ -12,6 +12,8 @@ use super::{Breach, Run};
 /// What each running node says about its own links to servers.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
+    /// How much longer the slowest clock takes for a million of anything.
+    slower: u32,
     nodes: BTreeMap<Run, Node>,
     /// Nodes that vanished without goodbye, and when.
     vanished: BTreeMap<Id, Duration>,
@@ -34,6 +36,17 @@ impl Bounds {
     pub const IDLE: Duration = Duration::from_secs(30);
     /// A driver may be lazy, and a check comes every 100 ms.
     const SLACK: Duration = Duration::from_millis(500);
+
+    /// For clocks that run slow by `ppm` at most.
+    pub fn new(ppm: u32) -> Self {
+        let slower = u64::from(ppm) * 1_000_000 / u64::from(1_000_000_u32.saturating_sub(ppm)).max(1);
+        Self { slower: u32::try_from(slower).unwrap_or(u32::MAX), ..Self::default() }
+    }
+
+    /// So long by the slowest clock, and what is granted besides.
+    fn at_most(&self, time: Duration) -> Duration {
+        time + time * self.slower / 1_000_000 + Self::SLACK
+    }
 
     /// A node began a run.
     pub fn started(&mut self, run: Run, id: Id) {
@@ -94,15 +107,16 @@ impl Bounds {
     /// What is overdue; each is told once. Nodes for which `excused` holds stood still.
     pub fn overdue(&mut self, now: Duration, excused: impl Fn(Run) -> bool) -> Vec<Breach> {
         let mut breaches = Vec::new();
+        let (suspended, idle) = (self.at_most(Self::SUSPENDED), self.at_most(Self::IDLE));
         for (run, node) in self.nodes.iter_mut().filter(|(run, _)| !excused(**run)) {
-            if node.owed.is_some_and(|since| since + Self::SUSPENDED + Self::SLACK < now) {
+            if node.owed.is_some_and(|since| since + suspended < now) {
                 node.owed = None;
                 let what = format!("run {} owes suspended or resumed for over a second", run.run);
                 breaches.push(Breach::new("suspended_in_time", [node.id], what));
             }
             for (server, up) in &node.linked {
                 let Some(since) = self.vanished.get(server) else { continue };
-                if (*since).max(*up) + Self::IDLE + Self::SLACK < now && node.told.insert(*server) {
+                if (*since).max(*up) + idle < now && node.told.insert(*server) {
                     breaches.push(Breach::new("dead_link_left", [node.id, *server], "still linked 30 s after its end"));
                 }
             }
@@ -194,6 +208,10 @@ mod tests {
         assert!(bounds.clone().overdue(at(32_000), |run| run == RUN).is_empty());
         assert_eq!(names(bounds.overdue(at(32_000), |_| false)), ["dead_link_left"]);
         assert!(bounds.overdue(at(33_000), |_| false).is_empty(), "told once");
+        let mut slow = Bounds { slower: Bounds::new(100_000).slower, ..linked() };
+        slow.ended(OTHER, at(1_000), false);
+        assert!(slow.overdue(at(34_000), |_| false).is_empty());
+        assert_eq!(names(slow.overdue(at(35_000), |_| false)), ["dead_link_left"]);
         let mut back = linked();
         back.ended(OTHER, at(1_000), false);
         back.started(Run { run: 2, ..OTHER }, server());

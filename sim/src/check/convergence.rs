@@ -1,9 +1,11 @@
-//! Convergence: in a healed world everybody is linked and every table equals the truth.
+//! Convergence: in a healed world everybody is linked, every table equals the truth, and all servers are members of one
+//! cluster with one Master.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use p2pcore::{
     Id,
+    master::Kind,
     node::{LinkInfo, PathKind, Status},
 };
 
@@ -47,6 +49,43 @@ pub fn differences(nodes: &BTreeMap<Id, Status>) -> Vec<Breach> {
             }
         }
     }
+    differences.extend(mastery(nodes, &servers));
+    differences
+}
+
+/// How many of so many members vote.
+fn voters(members: usize) -> usize {
+    const MAX: usize = 7;
+    if members < 3 { 1 } else { members.min(MAX) }
+}
+
+/// All show the same Elected Master, which is there, and the same members: those servers that are there, with the voters
+/// that the rule asks for, of two the older one.
+fn mastery(nodes: &BTreeMap<Id, Status>, servers: &BTreeSet<Id>) -> Vec<Breach> {
+    let mut differences = Vec::new();
+    let Some(first) = nodes.values().next().filter(|_| !servers.is_empty()) else { return differences };
+    for (me, status) in nodes {
+        let mut differ = |other: Id, what: String| {
+            differences.push(Breach::new("convergence", [*me, other], format!("{} {what}", status.name)));
+        };
+        if (status.master, &status.members) != (first.master, &first.members) {
+            differ(first.id, format!("shows another Master or other members than {}", first.name));
+        }
+        match status.master.and_then(|view| view.token()) {
+            Some(token) if token.kind == Kind::Elected && servers.contains(&token.id) => {}
+            _ => differ(*me, format!("shows no Elected Master that is there, but {:?}", status.master)),
+        }
+        let members: BTreeSet<Id> = status.members.iter().map(|member| member.id).collect();
+        if let Some(odd) = members.symmetric_difference(servers).next() {
+            let word = if members.contains(odd) { "should not be" } else { "should be" };
+            differ(*odd, format!("does not know the members: {odd} {word} one"));
+        }
+        let voters_are: Vec<bool> = status.members.iter().map(|member| member.is_voter).collect();
+        let count = voters_are.iter().filter(|is_voter| **is_voter).count();
+        if count != voters(members.len()) || (members.len() == 2 && voters_are.first() != Some(&true)) {
+            differ(*me, format!("knows {count} voters among {} members", members.len()));
+        }
+    }
     differences
 }
 
@@ -58,6 +97,7 @@ fn links_to_peers(peer: &Status) -> BTreeMap<Id, PathKind> {
 mod tests {
     use p2pcore::{
         Name, PublicKey, Role,
+        master::{MasterView, MemberInfo, Token},
         node::{NodeInfo, PeerStatus, ServerStatus},
     };
 
@@ -77,14 +117,18 @@ mod tests {
             name: Name::default(),
             listen: vec![],
             suspended: false,
-            master: None,
-            members: vec![],
+            master: Some(MasterView::Master(Token { generation: 1, kind: Kind::Elected, term: 1, id: server })),
+            members: vec![MemberInfo { id: server, is_voter: true }],
             servers: if id == server { vec![] } else { vec![up] },
             peers: peers.iter().filter(|peer| **peer != id && id != server).map(linked).collect(),
             clients: vec![],
             links: vec![],
             counters: BTreeMap::new(),
         }
+    }
+
+    fn token(status: &Status) -> Token {
+        status.master.unwrap().token().unwrap()
     }
 
     fn world() -> (BTreeMap<Id, Status>, Id) {
@@ -108,24 +152,31 @@ mod tests {
     fn each_table_is_compared() {
         let (good, server) = world();
         let peer = id(1);
-        let broken: [fn(&mut Status); 8] = [
+        let broken: [fn(&mut Status); 12] = [
             |status| status.servers.clear(),
             |status| status.servers.iter_mut().for_each(|server| server.linked = false),
             |status| status.peers.clear(),
             |status| status.peers.iter_mut().for_each(|peer| peer.linked = false),
             |status| status.suspended = true,
+            |status| status.master = None,
+            |status| status.master = Some(MasterView::Master(Token { kind: Kind::Provisional, ..token(status) })),
+            |status| status.members.clear(),
+            |status| status.members[0].is_voter = false,
             |status| status.clients.truncate(1),
             |status| status.links.truncate(1),
             |status| status.links[0].kind = PathKind::Relayed,
         ];
         for (n, hurt) in broken.into_iter().enumerate() {
             let mut nodes = good.clone();
-            hurt(nodes.get_mut(if n < 5 { &peer } else { &server }).unwrap());
+            hurt(nodes.get_mut(if n < 9 { &peer } else { &server }).unwrap());
             let found = differences(&nodes);
             assert!(!found.is_empty() && found[0].checker == "convergence", "{n}");
         }
         let mut ghost = good.clone();
         ghost.remove(&id(2));
         assert!(!differences(&ghost).is_empty(), "an Id that is gone is still in the tables");
+        let mut agreed = good;
+        agreed.values_mut().for_each(|status| status.master = Some(MasterView::NoMaster(None)));
+        assert!(!differences(&agreed).is_empty(), "all agree that there is no Master");
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use p2pcore::{
     Id, Reason,
+    master::Token,
     node::{Outcome, SendId},
 };
 
@@ -47,6 +48,8 @@ struct Message {
     lane: u8,
     len: usize,
     to: Vec<Destination>,
+    /// It is for whoever is Master under this token.
+    fence: Option<Token>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +57,8 @@ struct Destination {
     id: Id,
     handed: bool,
     taken: bool,
+    /// What the receiver held when its application took it.
+    held: Option<Token>,
     outcome: Option<Outcome>,
 }
 
@@ -105,7 +110,7 @@ impl Ledger {
         if self.numbers.insert((from, send), number).is_some() {
             return Err(Breach::new("one_outcome", [from_id], format!("{send:?} names two messages")));
         }
-        let destination = |id: &Id| Destination { id: *id, handed: false, taken: false, outcome: None };
+        let destination = |id: &Id| Destination { id: *id, handed: false, taken: false, held: None, outcome: None };
         let to = to.iter().map(destination).collect::<Vec<_>>();
         self.counts.sent += to.len() as u64;
         let mut over = None;
@@ -117,12 +122,46 @@ impl Ledger {
                 over = Some((*id, *queue));
             }
         }
-        self.messages.insert(number, Message { from, from_id, lane, len, to });
+        self.messages.insert(number, Message { from, from_id, lane, len, to, fence: None });
         self.due.insert((due, number));
         over.map_or(Ok(()), |(id, queue)| {
             let what = format!("accepted {} messages, {} bytes for one destination", queue.messages, queue.bytes);
             Err(Breach::new("queue_bounds", [from_id, id], what))
         })
+    }
+
+    /// The node accepted message `number` for `to`, which it sees as the Master under the token `fence`.
+    ///
+    /// # Errors
+    /// The node used a [`SendId`] twice, or sends to somebody else.
+    #[allow(clippy::too_many_arguments)] // a message has that many parts
+    pub fn sent_to_master(
+        &mut self,
+        from: Run,
+        from_id: Id,
+        send: SendId,
+        number: u64,
+        lane: u8,
+        len: usize,
+        to: Id,
+        due: Duration,
+        fence: Option<Token>,
+    ) -> Result<(), Breach> {
+        // it travels as a request does: the queue for messages has no place for it
+        let limits = QueueLimits { messages: usize::MAX, bytes: usize::MAX };
+        self.sent(from, from_id, send, number, lane, len, &[to], due, limits)?;
+        if let Some(message) = self.messages.get_mut(&number) {
+            message.fence = fence;
+        }
+        let queue = self.queued.entry((from, to)).or_default();
+        queue.messages -= 1;
+        queue.bytes -= len;
+        let what = || format!("message {number} goes to {to}, the Master is {fence:?}");
+        if fence.is_some_and(|fence| fence.id == to) {
+            Ok(())
+        } else {
+            Err(Breach::new("to_master", [from_id, to], what()))
+        }
     }
 
     /// The node gave a message back because the queue to `to` is full: it owes one `Unblocked`.
@@ -171,7 +210,7 @@ impl Ledger {
             return breach("at_most_once", format!("message {number} was handed twice"));
         }
         if let Some(outcome @ Outcome::Failed(reason)) = destination.outcome
-            && reason != Reason::UnknownOutcome
+            && !is_open(reason, message.fence)
         {
             return breach("outcome_true", format!("message {number} was handed after {outcome:?}"));
         }
@@ -182,11 +221,12 @@ impl Ledger {
         Ok(number)
     }
 
-    /// The application has taken message `number`: from now on it may be reported as delivered.
-    pub fn taken(&mut self, to: Id, number: u64) {
+    /// The application has taken message `number`: from now on it may be reported as delivered. `held` is the token under
+    /// which the receiver is Master at that moment.
+    pub fn taken(&mut self, to: Id, number: u64, held: Option<Token>) {
         let message = self.messages.get_mut(&number);
         if let Some(destination) = message.and_then(|message| message.to.iter_mut().find(|d| d.id == to)) {
-            destination.taken = true;
+            (destination.taken, destination.held) = (true, held);
         }
     }
 
@@ -200,7 +240,7 @@ impl Ledger {
             return breach("one_outcome", format!("{outcome:?} for {send:?}, which names no message"));
         };
         let message = self.messages.get_mut(&number);
-        let len = message.as_ref().map_or(0, |message| message.len);
+        let (len, fence) = message.as_ref().map_or((0, None), |message| (message.len, message.fence));
         let Some(destination) = message.and_then(|message| message.to.iter_mut().find(|d| d.id == to)) else {
             return breach("one_outcome", format!("{outcome:?} of message {number} for an Id that it was not sent to"));
         };
@@ -208,18 +248,24 @@ impl Ledger {
             return breach("one_outcome", format!("message {number} has two outcomes, {first:?} and {outcome:?}"));
         }
         let queue = self.queued.entry((from, to)).or_default();
-        queue.messages = queue.messages.saturating_sub(1);
-        queue.bytes = queue.bytes.saturating_sub(len);
+        if fence.is_none() {
+            queue.messages = queue.messages.saturating_sub(1);
+            queue.bytes = queue.bytes.saturating_sub(len);
+        }
         match outcome {
             Outcome::Delivered => {
                 self.counts.delivered += 1;
                 if !destination.taken {
                     return breach("delivered_true", format!("message {number} was never taken by the application"));
                 }
+                if fence.is_some() && destination.held != fence {
+                    let what = format!("message {number} to {fence:?} was taken under {:?}", destination.held);
+                    return breach("to_master", what);
+                }
             }
             Outcome::Failed(reason) => {
                 self.counts.failed += 1;
-                if reason != Reason::UnknownOutcome && destination.handed {
+                if !is_open(reason, fence) && destination.handed {
                     return breach("outcome_true", format!("message {number} failed with {reason}, but was handed"));
                 }
             }
@@ -232,6 +278,13 @@ impl Ledger {
     pub fn died(&mut self, run: Run) {
         self.due.retain(|(_, number)| self.messages.get(number).is_some_and(|message| message.from != run));
         self.queued.retain(|(from, _), _| *from != run);
+    }
+
+    /// A node's clock stood still for `time`: its outcomes are due so much later.
+    pub fn slept(&mut self, run: Run, time: Duration) {
+        let is_its = |number: &u64| self.messages.get(number).is_some_and(|message| message.from == run);
+        let (its, others): (Vec<_>, Vec<_>) = self.due.iter().copied().partition(|(_, number)| is_its(number));
+        self.due = its.into_iter().map(|(due, number)| (due + time, number)).chain(others).collect();
     }
 
     /// The outcomes that are overdue; each is told once. Nodes for which `excused` holds stood still and get more time.
@@ -278,6 +331,11 @@ impl Ledger {
         let message = self.messages.get(&number);
         message.is_some_and(|message| message.to.iter().any(|destination| destination.id == to && destination.handed))
     }
+}
+
+/// Whether a message that failed so may have been handed over all the same.
+fn is_open(reason: Reason, fence: Option<Token>) -> bool {
+    reason == Reason::UnknownOutcome || fence.is_some() && reason == Reason::MasterChanged
 }
 
 #[cfg(test)]

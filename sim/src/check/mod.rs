@@ -1,8 +1,11 @@
 //! What is promised, checked after each event. Each checker is a small type that knows one promise and says what broke it.
 
 pub mod bounds;
+pub mod consensus;
 pub mod convergence;
 pub mod ledger;
+pub mod linear;
+pub mod office;
 pub mod pace;
 pub mod requests;
 pub mod strangers;

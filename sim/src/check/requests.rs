@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use p2pcore::{Id, Reason, node::RequestId};
+use p2pcore::{Id, Reason, master::Token, node::RequestId};
 
 use super::{Breach, Run};
 use crate::payload::{self, Kind};
@@ -25,6 +25,10 @@ struct Request {
     handed: bool,
     replied: bool,
     due: Duration,
+    /// It is for whoever is Master under this token.
+    fence: Option<Token>,
+    /// What the receiver held when it was answered.
+    held: Option<Token>,
 }
 
 impl Requests {
@@ -47,7 +51,29 @@ impl Requests {
     pub fn asked(&mut self, from: Run, from_id: Id, request: RequestId, number: u64, to: Id, due: Duration) {
         self.numbers.insert((from, request), number);
         self.open.insert(number, from);
-        self.all.insert(number, Request { from_id, to, handed: false, replied: false, due });
+        self.all.insert(number, Request { from_id, to, handed: false, replied: false, due, fence: None, held: None });
+    }
+
+    /// Request `number` is for whoever is Master under the token `fence`.
+    ///
+    /// # Errors
+    /// Another one was asked.
+    pub fn is_to_master(&mut self, number: u64, fence: Option<Token>) -> Result<(), Breach> {
+        let Some(request) = self.all.get_mut(&number) else { return Ok(()) };
+        request.fence = fence;
+        let what = || format!("request {number} goes to {}, the Master is {fence:?}", request.to);
+        if fence.is_some_and(|fence| fence.id == request.to) {
+            Ok(())
+        } else {
+            Err(Breach::new("to_master", [request.from_id, request.to], what()))
+        }
+    }
+
+    /// The application answers request `number`; `held` is the token under which it is Master at that moment.
+    pub fn answers(&mut self, number: u64, held: Option<Token>) {
+        if let Some(request) = self.all.get_mut(&number) {
+            request.held = held;
+        }
     }
 
     /// A node hands a request to its application; returns the number.
@@ -99,12 +125,25 @@ impl Requests {
         if result.is_ok() && (*result != Self::answer(number) || !request.handed) {
             return breach("payload_intact", format!("the reply to request {number} is not what was answered"));
         }
+        if result.is_ok() && request.fence.is_some() && request.held != request.fence {
+            let what = format!("request {number} to {:?} was answered under {:?}", request.fence, request.held);
+            return breach("to_master", what);
+        }
         Ok(())
     }
 
     /// A node died: nobody waits any more.
     pub fn died(&mut self, run: Run) {
         self.open.retain(|_, from| *from != run);
+    }
+
+    /// A node's clock stood still for `time`: its replies are due so much later.
+    pub fn slept(&mut self, run: Run, time: Duration) {
+        for (number, _) in self.open.iter().filter(|(_, from)| **from == run) {
+            if let Some(request) = self.all.get_mut(number) {
+                request.due += time;
+            }
+        }
     }
 
     /// How many wait for their reply.
@@ -184,11 +223,29 @@ mod tests {
     }
 
     #[test]
+    fn what_the_master_is_asked_it_answers_as_that_master() {
+        let token = |term| Some(Token { generation: 1, kind: p2pcore::master::Kind::Elected, term, id: id(2) });
+        for (held, is_right) in [(token(3), true), (token(4), false), (None, false)] {
+            let (mut requests, data) = asked();
+            assert_eq!(requests.is_to_master(1, token(3)), Ok(()));
+            requests.handed(id(2), id(1), &data).unwrap();
+            requests.answers(1, held);
+            let replied = requests.replied(RUN, id(1), RequestId(5), id(2), &Requests::answer(1));
+            assert_eq!(replied.map_err(|breach| breach.checker), if is_right { Ok(()) } else { Err("to_master") });
+        }
+        assert_eq!(asked().0.is_to_master(1, None).unwrap_err().checker, "to_master");
+    }
+
+    #[test]
     fn a_missing_reply_is_seen_once() {
         let (mut requests, _) = asked();
         assert!(requests.overdue(DUE * 2, |_| true).is_empty());
         assert_eq!(requests.overdue(DUE * 3, |_| false)[0].checker, "one_reply");
         assert!(requests.overdue(DUE * 4, |_| false).is_empty());
+        let (mut requests, _) = asked();
+        requests.slept(RUN, DUE);
+        assert!(requests.overdue(DUE * 2, |_| false).is_empty());
+        assert_eq!(requests.overdue(DUE * 3, |_| false).len(), 1);
         let (mut requests, _) = asked();
         requests.died(RUN);
         assert!(requests.overdue(DUE * 3, |_| false).is_empty());

@@ -80,11 +80,22 @@ fn every_planted_bug_is_found_by_its_checker() {
         (Bug::NeverDrains, "no_spin"),
         (Bug::NeverSuspends, "suspended_in_time"),
         (Bug::WrongTables, "convergence"),
+        (Bug::ShowsNoMaster, "convergence"),
         (Bug::Panics, "no_panic"),
     ] {
         assert_eq!(checkers(calm(), Bug::None), BTreeSet::new());
         let found = checkers(calm(), bug);
         assert!(found.contains(checker), "{bug:?} was found by {found:?}");
+    }
+}
+
+#[test]
+fn two_guards_at_once_are_found() {
+    for bug in [Bug::None, Bug::EveryServerHoldsAGuard] {
+        let mut world = Scenario::new(9).server("s1").server("s2").peer("p1").start_with(toys(bug));
+        world.run_for(Duration::from_secs(1));
+        let found = world.violations().iter().any(|violation| violation.checker == "one_guard");
+        assert_eq!(found, bug == Bug::EveryServerHoldsAGuard);
     }
 }
 

@@ -12,9 +12,11 @@ use std::{
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Config, Event, Id, Input, Name, Output, Reason, Start,
+    master::{self, Council, MasterView, MemberInfo, Token},
     node::{
-        Deadline, LinkInfo, LocalNetwork, NodeInfo, Outcome, PathKind, PeerStatus, Persist, PersistId, Receipt,
-        ReplyToken, RequestId, SendId, SendOptions, ServerStatus, SocketId, Status, StreamKey, Transmit,
+        Deadline, Guard, LinkInfo, LocalNetwork, MemberCommand, NodeInfo, Outcome, PathKind, PeerStatus, Persist,
+        PersistId, Receipt, ReplyToken, RequestId, SendId, SendOptions, ServerStatus, SocketId, Status, StreamKey,
+        Transmit,
     },
 };
 
@@ -38,6 +40,8 @@ pub(super) enum Bug {
     NeverSuspends,
     NeverStops,
     WrongTables,
+    EveryServerHoldsAGuard,
+    ShowsNoMaster,
     Panics,
 }
 
@@ -309,6 +313,11 @@ impl Toy {
     }
 }
 
+/// Toys elect nobody: the first one of the book is Master.
+fn token(id: Id) -> Token {
+    Token { generation: 1, kind: master::Kind::Elected, term: 1, id }
+}
+
 fn addresses(network: &LocalNetwork) -> Vec<SocketAddr> {
     let port = network.sockets[0].1.port();
     network.interfaces.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
@@ -398,14 +407,52 @@ impl Machine for Toy {
             name: self.start.name.clone(),
             listen: vec![],
             suspended: false,
-            master: None,
-            members: vec![],
+            master: servers.iter().find(|_| self.bug != Bug::ShowsNoMaster).map(|id| MasterView::Master(token(*id))),
+            members: servers
+                .iter()
+                .map(|id| MemberInfo { id: *id, is_voter: servers.len() > 2 || Some(id) == servers.first() })
+                .collect(),
             servers: servers.iter().filter(|server| **server != me).map(up).collect(),
             peers: others.map(linked).collect(),
             clients: if me.is_server() { peers.iter().copied().map(info).collect() } else { vec![] },
             links: if me.is_server() { links.collect() } else { vec![] },
             counters: BTreeMap::new(),
         }
+    }
+
+    fn council(&self) -> Option<&Council> {
+        None
+    }
+
+    fn master(&self) -> Option<MasterView> {
+        self.status().master
+    }
+
+    fn guard(&self) -> Option<Guard> {
+        let all_day = Duration::from_secs(24 * 3_600);
+        let holds = self.bug == Bug::EveryServerHoldsAGuard && self.id().is_server();
+        holds.then(|| Guard { token: token(self.id()), until: self.start.now + all_day })
+    }
+
+    fn resign(&mut self, _now: Instant) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    fn change_members(&mut self, _now: Instant, _command: MemberCommand) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    fn send_to_master(&mut self, _: Instant, _: Bytes, _: SendOptions) -> Result<(SendId, Id), CommandError> {
+        Err(CommandError::Failed(Reason::NoMaster))
+    }
+
+    fn request_to_master(
+        &mut self,
+        _: Instant,
+        _: Bytes,
+        _: Option<Duration>,
+    ) -> Result<(RequestId, Id), CommandError> {
+        Err(CommandError::Failed(Reason::NoMaster))
     }
 
     fn stop(&mut self, _now: Instant) {

@@ -1,6 +1,10 @@
 //! The plan that a seed makes: swarm, so each class of faults is on in half of all seeds.
 
-use super::{Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan, Selector};
+use p2pcore::raft::Timing;
+
+use super::{
+    DiskFate, Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan, Selector,
+};
 use crate::rng::Stream;
 
 const FAULTY_MS: u64 = 60_000;
@@ -22,7 +26,40 @@ impl Plan {
                 plan.class(class as u64, &mut rng, *make);
             }
         }
+        plan.clocks(&mut Stream::new(seed, "clocks", 0), Timing::default().drift_ppm);
+        plan.load_for_master();
+        if seed % 4 == 3 {
+            plan.churn(&mut Stream::new(seed, "churn", 0), 1, 10);
+        }
         plan
+    }
+
+    /// Some say something to whoever is Master.
+    fn load_for_master(&mut self) {
+        /// The numbers of these loads begin here, apart from those of the others.
+        const FIRST_ID: u64 = 1_000;
+        let mut rng = Stream::new(self.seed, "to master", 0);
+        let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
+        for id in FIRST_ID..FIRST_ID + rng.below(4) {
+            let from = rng.pick(&names).cloned().unwrap_or_default();
+            let max_len = rng.log_between(16, 20_000) as usize;
+            let ttl_ms = rng.chance(300_000).then(|| rng.log_between(100, 10_000));
+            let kind = if rng.chance(500_000) {
+                LoadKind::ToMaster { max_len, ttl_ms }
+            } else {
+                LoadKind::AskMaster { max_len, timeout_ms: ttl_ms }
+            };
+            let every_us = rng.log_between(50_000, 2_000_000);
+            self.loads.push(Load {
+                id,
+                from,
+                to: Vec::new(),
+                at_ms: rng.below(5_000),
+                until_ms: FAULTY_MS,
+                every_us,
+                kind,
+            });
+        }
     }
 
     fn people(&mut self) {
@@ -180,10 +217,13 @@ impl NodePlan {
             interfaces: 1,
             join: Vec::new(),
             found: false,
+            expect: None,
             relay_only: false,
             lazy: false,
             reading_us: 0,
             start_ms: 0,
+            clock_ppm: 0,
+            disk_us: super::usual_disk_us(),
         }
     }
 }
@@ -208,8 +248,8 @@ const CLASSES: [Make; 17] = [
     |plan, rng| ways(plan, rng, |rng| Effect::Bandwidth(rng.log_between(500_000, 20_000_000))),
     |plan, rng| partition(plan, rng, true),
     |plan, rng| partition(plan, rng, false),
-    |plan, rng| Some(FaultKind::Crash { node: any(plan, rng)?, disk: true }),
-    |plan, rng| Some(FaultKind::Crash { node: replaceable(plan, rng)?, disk: false }),
+    |plan, rng| Some(FaultKind::Crash { node: any(plan, rng)?, disk: DiskFate::Kept }),
+    |plan, rng| Some(FaultKind::Crash { node: replaceable(plan, rng)?, disk: DiskFate::Lost }),
     |plan, rng| Some(FaultKind::Leave { node: any(plan, rng)? }),
     |plan, rng| Some(FaultKind::Pause { node: any(plan, rng)? }),
     |plan, rng| Some(FaultKind::InterfaceDown { node: any(plan, rng)?, interface: 0 }),
@@ -275,7 +315,7 @@ mod tests {
         let mut on = [0; CLASSES.len()];
         for seed in 0..400 {
             let classes: std::collections::BTreeSet<u64> =
-                Plan::from_seed(seed).faults.iter().map(|fault| fault.id / 1_000).collect();
+                Plan::from_seed(seed).faults.iter().map(|fault| fault.id / 1_000).filter(|class| *class < 17).collect();
             for class in classes {
                 on[class as usize] += 1;
             }

@@ -1,7 +1,11 @@
 //! A run as plain data: the world, the faults, the load. A seed only makes one; replay and shrinking work on the data.
 
+mod council;
 mod generate;
 
+use std::time::Duration;
+
+use p2pcore::{master::Settings, raft::Timing};
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides a run, together with the code under test.
@@ -29,6 +33,9 @@ pub struct Plan {
     /// What the applications do.
     #[serde(default)]
     pub loads: Vec<Load>,
+    /// How the servers agree on one Master; the defaults of a node if none.
+    #[serde(default)]
+    pub master: Option<MasterPlan>,
     /// How long faults last: then everything heals.
     pub faulty_ms: u64,
     /// How long the healed world may take to converge.
@@ -47,6 +54,7 @@ impl Plan {
             unreachable: Vec::new(),
             faults: Vec::new(),
             loads: Vec::new(),
+            master: None,
             faulty_ms: 0,
             converge_ms: 90_000,
         }
@@ -78,6 +86,9 @@ pub struct NodePlan {
     pub join: Vec<String>,
     /// Founds the cluster on its first start.
     pub found: bool,
+    /// On its first start it waits for so many servers, itself included, to found a cluster with them.
+    #[serde(default)]
+    pub expect: Option<usize>,
     /// Never goes straight to a peer.
     #[serde(default)]
     pub relay_only: bool,
@@ -90,6 +101,53 @@ pub struct NodePlan {
     /// When it starts.
     #[serde(default)]
     pub start_ms: u64,
+    /// How fast its clock runs, in parts per million too much; too slow if negative.
+    #[serde(default)]
+    pub clock_ppm: i32,
+    /// The longest time that its disk takes to write, in microseconds.
+    #[serde(default = "usual_disk_us")]
+    pub disk_us: u64,
+}
+
+const fn usual_disk_us() -> u64 {
+    20_000
+}
+
+/// How the servers agree on one Master: what a plan says of [`p2pcore::master::Settings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterPlan {
+    /// Between two rounds of heartbeats.
+    pub heartbeat_ms: u64,
+    /// The shortest election timeout.
+    pub election_min_ms: u64,
+    /// The longest one.
+    pub election_max_ms: u64,
+    /// How far two clocks may run apart.
+    pub drift_ppm: u32,
+    /// How long a newcomer answers before it votes.
+    pub stable_ms: u64,
+    /// How long the older one of two is silent before the younger one shows itself; never if none.
+    pub provisional_ms: Option<u64>,
+    /// How long a member is silent before it is removed; never if none.
+    pub remove_ms: Option<u64>,
+}
+
+impl From<MasterPlan> for Settings {
+    fn from(plan: MasterPlan) -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            timing: Timing {
+                heartbeat: ms(plan.heartbeat_ms),
+                election_min: ms(plan.election_min_ms),
+                election_max: ms(plan.election_max_ms),
+                drift_ppm: plan.drift_ppm,
+            },
+            stable_after: ms(plan.stable_ms),
+            provisional_after: plan.provisional_ms.map(ms),
+            remove_after: plan.remove_ms.map(ms),
+            ..Self::default()
+        }
+    }
 }
 
 /// The address families of a host.
@@ -154,6 +212,13 @@ impl Default for LinkModel {
     }
 }
 
+impl LinkModel {
+    /// A way within a local network: a millisecond at most.
+    pub fn lan() -> Self {
+        Self { delay_us: (200, 1_000), jitter_us: 100, ..Self::default() }
+    }
+}
+
 /// An exception from [`Plan::link`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkRule {
@@ -197,7 +262,10 @@ pub struct Fault {
     pub kind: FaultKind,
 }
 
-/// What goes wrong.
+/// In a fault the name of whoever is the Master when it begins; if nobody is, nothing happens.
+pub const MASTER: &str = "@master";
+
+/// What goes wrong, and what people do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FaultKind {
@@ -212,8 +280,15 @@ pub enum FaultKind {
     Crash {
         /// Which node.
         node: String,
-        /// Whether its disk is as it was.
-        disk: bool,
+        /// What becomes of its disk.
+        disk: DiskFate,
+    },
+    /// The process dies while its next order to the disk is carried out, and starts again at the end.
+    CrashWriting {
+        /// Which node.
+        node: String,
+        /// What becomes of its disk.
+        disk: DiskFate,
     },
     /// The process says goodbye and starts again at the end.
     Leave {
@@ -224,6 +299,25 @@ pub enum FaultKind {
     Pause {
         /// Which node.
         node: String,
+    },
+    /// The machine sleeps: its clock stands still too, and its node is told when it wakes up.
+    Sleep {
+        /// Which node.
+        node: String,
+    },
+    /// The clock jumps forward, and nobody is told.
+    Jump {
+        /// Whose.
+        node: String,
+        /// How far.
+        by_ms: u64,
+    },
+    /// An operator or an application acts. Whoever ends by that starts again at the end.
+    Act {
+        /// At which server.
+        node: String,
+        /// What it is told.
+        act: Act,
     },
     /// An interface goes down and comes back; the node is told.
     InterfaceDown {
@@ -241,6 +335,34 @@ pub enum FaultKind {
         /// How many packets each second.
         per_second: u32,
     },
+}
+
+/// What becomes of a disk when its process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskFate {
+    /// It is as it was; each order under way was carried out as a whole or not at all.
+    Kept,
+    /// The order under way was carried out in part: nobody can read that, and the operator removes it.
+    Torn,
+    /// Nothing is left, unless no other disk knows of the cluster.
+    Lost,
+}
+
+/// What an operator or an application does at a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// The server leaves the cluster.
+    Leave,
+    /// That server is removed from the cluster.
+    Remove(String),
+    /// That server shall be the Master.
+    Transfer(String),
+    /// The server gives up the office of Master.
+    Resign,
+    /// The server forces a new cluster, if it knows of the newest generation.
+    Force,
 }
 
 /// What packets suffer.
@@ -338,5 +460,19 @@ pub enum LoadKind {
     Streams {
         /// The longest, in bytes.
         max_len: u64,
+    },
+    /// Messages to whoever is Master.
+    ToMaster {
+        /// The largest, in bytes.
+        max_len: usize,
+        /// The time to live; the default of the node if none.
+        ttl_ms: Option<u64>,
+    },
+    /// Requests to whoever is Master.
+    AskMaster {
+        /// The largest, in bytes.
+        max_len: usize,
+        /// The time to wait.
+        timeout_ms: Option<u64>,
     },
 }

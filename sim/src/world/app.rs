@@ -61,6 +61,15 @@ impl World {
             Event::StreamReadable(stream) => self.read_stream(number, stream),
             Event::StreamWritable(stream) => self.write_stream(number, stream),
             Event::StreamReset { stream, .. } => self.streams.reset(run, stream),
+            Event::Left => {
+                self.processes[number].note(self.now, Event::Left);
+                self.is_going(number);
+            }
+            Event::Master(view) => {
+                let breach = self.consensus.shown(run, id, view);
+                self.check(breach);
+                self.processes[number].note(self.now, Event::Master(view));
+            }
             Event::Stopped => {
                 self.processes[number].note(self.now, Event::Stopped);
                 self.end(number, true);
@@ -99,7 +108,8 @@ impl World {
             *waiting = waiting.saturating_sub(1);
         }
         let id = process.id();
-        self.ledger.taken(id, message);
+        let held = self.office(number);
+        self.ledger.taken(id, message, held);
         self.trace.note(self.now, number, &receipt);
         self.command(number, |machine, now| machine.handed(now, receipt));
     }
@@ -107,12 +117,20 @@ impl World {
     pub(super) fn answer(&mut self, number: usize, token: ReplyToken, request: u64) {
         const AGAIN: Duration = Duration::from_millis(50);
         let answer = Requests::answer(request);
+        let held = self.office(number);
+        self.requests.answers(request, held);
         self.trace.note(self.now, number, &(token, request));
         let result = self.command(number, |machine, now| machine.reply(now, token, answer));
         self.trace.note(self.now, number, &result);
         if let (Some(Err(CommandError::Blocked { .. })), Some(run)) = (result, self.processes[number].run()) {
             self.schedule.push(self.now + AGAIN, Happening::Answer { run, token, number: request });
         }
+    }
+
+    /// When an outcome must be there that a node owes after `time` by its own clock.
+    pub(super) fn due(&self, number: usize, time: Duration) -> Duration {
+        let clock = &self.processes[number].clock;
+        clock.world(clock.shows(self.now) + time) + LATE
     }
 
     /// Sends a message of `len` bytes; returns its number if the node accepted it.
@@ -128,12 +146,12 @@ impl World {
         let message = self.ledger.next_number();
         let data = payload::make(Kind::Message, message, len);
         let len = data.len();
-        let due = self.now + ttl.unwrap_or(self.config.message_ttl) + LATE;
+        let due = self.due(number, ttl.unwrap_or(self.config.message_ttl));
         let mut options = SendOptions::default().lane(lane);
         options.ttl = ttl;
         self.trace.note(self.now, number, &(message, to, len, options));
         // the outcome may come out of the drain that follows the command: the ledger has to know before
-        let now = self.instant();
+        let now = self.instant(number);
         let result = self.processes[number].machine.as_deref_mut()?.send(now, to, data.clone(), options);
         self.trace.note(self.now, number, &result.as_ref().ok());
         let sent = match result {
@@ -164,9 +182,9 @@ impl World {
         let (id, run) = (self.processes[number].id(), self.processes[number].run()?);
         let request = self.requests.next_number();
         let data = payload::make(Kind::Request, request, len);
-        let due = self.now + timeout.unwrap_or(self.config.request_timeout) + LATE;
+        let due = self.due(number, timeout.unwrap_or(self.config.request_timeout));
         self.trace.note(self.now, number, &(request, to, len, timeout));
-        let now = self.instant();
+        let now = self.instant(number);
         let result = self.processes[number].machine.as_deref_mut()?.request(now, to, data, timeout);
         self.trace.note(self.now, number, &result.as_ref().ok());
         let asked = match result {
@@ -208,12 +226,16 @@ impl World {
     }
 
     /// Commands that are in order may fail because of the state of the world, never because of themselves.
-    fn refused(&mut self, id: Id, error: &CommandError) {
+    pub(super) fn refused(&mut self, id: Id, error: &CommandError) {
         let usual = matches!(
             error,
             CommandError::Stopped
                 | CommandError::Failed(
-                    Reason::Suspended | Reason::Offline | Reason::UnknownId | Reason::DuplicateIdentity
+                    Reason::Suspended
+                        | Reason::Offline
+                        | Reason::UnknownId
+                        | Reason::DuplicateIdentity
+                        | Reason::NoMaster
                 )
         );
         if !usual {

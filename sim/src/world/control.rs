@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2pcore::{Id, node::Outcome};
+use p2pcore::{
+    CommandError, Id,
+    node::{MemberCommand, Outcome},
+};
 
 use super::World;
 use crate::{
     check::Run,
-    plan::{Effect, Selector},
+    plan::{Act, Effect, Selector},
 };
 
 /// A message that a scenario sent.
@@ -94,6 +97,45 @@ impl World {
         self.let_go(self.number(name), OWN);
     }
 
+    /// A machine sleeps until [`wake_up`](Self::wake_up): its clock stands still too.
+    pub fn sleep(&mut self, name: &str) {
+        self.fall_asleep(self.number(name), OWN);
+    }
+
+    /// The clock of a host jumps forward, and nobody is told.
+    pub fn jump(&mut self, name: &str, by: Duration) {
+        self.clock_jumps(self.number(name), by);
+    }
+
+    /// A server is told to change the members or what they do. It is judged like everything else whether that is done.
+    ///
+    /// # Errors
+    /// What the node says.
+    ///
+    /// # Panics
+    /// When the node does not run.
+    #[track_caller]
+    pub fn change_members(&mut self, name: &str, command: MemberCommand) -> Result<(), CommandError> {
+        let number = self.number(name);
+        self.trace.note(self.now, number, &command);
+        let result = self.command(number, |machine, now| machine.change_members(now, command));
+        result.unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
+    /// A server gives up the office of Master.
+    ///
+    /// # Errors
+    /// What the node says.
+    ///
+    /// # Panics
+    /// When the node does not run.
+    #[track_caller]
+    pub fn resign(&mut self, name: &str) -> Result<(), CommandError> {
+        let number = self.number(name);
+        let result = self.act(number, &Act::Resign);
+        result.unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
     /// Takes one interface of a host down or up; its node is told.
     pub fn interface(&mut self, name: &str, interface: u8, up: bool) {
         self.set_interface(self.number(name), interface, up);
@@ -135,6 +177,17 @@ impl World {
         let (from, to) = (self.number(from), self.id(to));
         let number = self.app_sends(from, &[to], len, lane, None)?;
         Some(Sent { number, to })
+    }
+
+    /// Sends a message of `len` bytes to whoever is Master; `None` if the node does not accept it.
+    pub fn send_to_master(&mut self, from: &str, len: usize) -> Option<Sent> {
+        let (number, to) = self.app_tells_master(self.number(from), len, None)?;
+        Some(Sent { number, to })
+    }
+
+    /// Asks whoever is Master; the answer is checked like everything else.
+    pub fn ask_master(&mut self, from: &str, len: usize) -> bool {
+        self.app_asks_master(self.number(from), len, None).is_some()
     }
 
     /// Asks for a reply; the answer is checked like everything else.

@@ -17,12 +17,14 @@ impl World {
         const STEP: Duration = Duration::from_millis(250);
         /// A message in a world at rest, behind what its lane still carries of expired ones; less than a time to live.
         const SOON: Duration = Duration::from_secs(50);
-        let end = self.now + Duration::from_millis(self.plan.converge_ms);
+        let healed = self.now;
+        let end = healed + Duration::from_millis(self.plan.converge_ms);
         while !self.violations.is_full() && !self.unconverged().is_empty() {
             if self.now >= end {
                 return self.unconverged().into_iter().for_each(|breach| self.report(breach));
             }
             self.run_until(self.now + STEP);
+            self.operate(healed);
         }
         let mut sent = self.send_around();
         let end = self.now + SOON;

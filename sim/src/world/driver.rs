@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use p2pcore::{
     Input, Output,
-    node::{Datagram, Persist, Transmit},
+    node::{Datagram, Transmit},
 };
 
 use super::{
@@ -68,9 +68,10 @@ impl World {
             return;
         }
         let Some(deadline) = process.machine.as_ref().and_then(|machine| machine.deadline()) else { return };
-        if deadline.at > self.epoch + self.now {
+        if deadline.at > self.instant(number) {
             return self.set_alarm(number);
         }
+        let process = &mut self.processes[number];
         let breach = process.pace.step(self.now, process.id(), deadline.why);
         self.check(breach);
         self.timeout(number);
@@ -101,7 +102,12 @@ impl World {
     /// After each touch of a node: its outputs go out, now or at the lazy driver's leisure.
     pub(super) fn touched(&mut self, number: usize) {
         let process = &self.processes[number];
-        if !process.held.is_empty() || process.draining {
+        if process.draining {
+            return;
+        }
+        self.judge(number);
+        let process = &self.processes[number];
+        if !process.held.is_empty() {
             return;
         }
         if process.plan.lazy {
@@ -113,16 +119,18 @@ impl World {
 
     /// Gives a command to a running node and lets it go on.
     pub(super) fn command<R>(&mut self, number: usize, give: impl FnOnce(&mut dyn Machine, Instant) -> R) -> Option<R> {
-        let now = self.instant();
+        let now = self.instant(number);
         let result = give(self.processes[number].machine.as_deref_mut()?, now);
         self.touched(number);
         Some(result)
     }
 
-    pub(super) fn persisted(&mut self, number: usize, persist: Persist) {
-        self.processes[number].disk.state = Some(persist.state);
-        self.trace.note(self.now, number, &persist.id);
-        self.input(number, Input::Persisted(persist.id));
+    /// The disk has carried out the oldest order under way, and the node is told.
+    pub(super) fn persisted(&mut self, number: usize) {
+        let Some(id) = self.processes[number].disk.carry_out() else { return };
+        self.judge_disk(number);
+        self.trace.note(self.now, number, &id);
+        self.input(number, Input::Persisted(id));
         self.touched(number);
     }
 
@@ -150,8 +158,8 @@ impl World {
         }
     }
 
-    fn input(&mut self, number: usize, input: Input) {
-        let now = self.instant();
+    pub(super) fn input(&mut self, number: usize, input: Input) {
+        let now = self.instant(number);
         if let Some(machine) = &mut self.processes[number].machine {
             machine.handle(now, input);
         }
@@ -175,6 +183,7 @@ impl World {
         self.processes[number].draining = true;
         let outputs = self.drain_all(number, transmits, events);
         self.processes[number].draining = false;
+        self.judge(number);
         let drained = Pace::drained(self.processes[number].id(), outputs);
         if drained.is_err() {
             // nothing more can be learnt from it, and it would fill the memory
@@ -184,7 +193,7 @@ impl World {
     }
 
     fn drain_all(&mut self, number: usize, transmits: bool, events: bool) -> usize {
-        let now = self.instant();
+        let now = self.instant(number);
         let mut outputs = 0;
         let mut buffer = Vec::new();
         while outputs < Pace::MAX_OUTPUTS {
@@ -233,10 +242,13 @@ impl World {
             Output::Event(event) => self.event(number, event),
             Output::Persist(persist) => {
                 let process = &mut self.processes[number];
-                let delay = Duration::from_micros(process.choices.log_between(50, 20_000));
-                if let Some(run) = process.run() {
-                    self.schedule.push(self.now + delay, Happening::Persisted(run, persist));
+                let Some(run) = process.run() else { return };
+                let time = Duration::from_micros(process.choices.log_between(50, process.plan.disk_us));
+                let done = process.disk.order(self.now, time, persist);
+                if let Some(fate) = process.disk.take_trap() {
+                    self.schedule.push(self.now + (done - self.now) / 2, Happening::Crash(run, fate));
                 }
+                self.schedule.push(done, Happening::Persisted(run));
             }
         }
     }
@@ -249,11 +261,11 @@ impl World {
         self.schedule.push(at, Happening::Drain(run));
     }
 
-    fn set_alarm(&mut self, number: usize) {
+    pub(super) fn set_alarm(&mut self, number: usize) {
         let process = &mut self.processes[number];
         let (Some(run), Some(machine)) = (process.run(), &process.machine) else { return };
         let Some(deadline) = machine.deadline() else { return };
-        let mut at = deadline.at.saturating_duration_since(self.epoch).max(self.now);
+        let mut at = process.clock.world(deadline.at.saturating_duration_since(self.epoch)).max(self.now);
         if process.pace.is_spinning() {
             at = at.max(self.now + Duration::from_millis(1));
         }

@@ -1,14 +1,18 @@
 //! What a scenario may look at, by the names of the nodes.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use p2pcore::{
     Event, Id, StartError,
-    node::{PathKind, PeerStatus, Status},
+    master::{Council, Kind, MasterView, MemberInfo, Token},
+    node::{Guard, PathKind, PeerStatus, Status},
 };
 
 use super::{Progress, Seen, World};
-use crate::check::ledger::Counts;
+use crate::check::{consensus::Reached, ledger::Counts};
 
 impl World {
     /// The Id of a node, whether it runs or not.
@@ -25,6 +29,12 @@ impl World {
     /// Whether a node runs.
     pub fn is_running(&self, name: &str) -> bool {
         self.current(name).is_some()
+    }
+
+    /// The names of the nodes that run.
+    pub fn running(&self) -> Vec<String> {
+        let running = self.processes.iter().filter(|process| process.run().is_some());
+        running.map(|process| process.plan.name.clone()).collect()
     }
 
     /// Why a node's last start failed.
@@ -63,6 +73,58 @@ impl World {
     /// Whether a peer is linked to no server, as it says itself.
     pub fn suspended(&self, name: &str) -> bool {
         self.status(name).is_some_and(|status| status.suspended)
+    }
+
+    /// Who is the Master as a node shows it; `None` while it does not run or knows nothing.
+    pub fn master(&self, name: &str) -> Option<MasterView> {
+        self.processes[self.number(name)].machine.as_ref()?.master()
+    }
+
+    /// The right of a server to act as Master, if it holds by its own clock.
+    pub fn guard(&self, name: &str) -> Option<Guard> {
+        self.valid_guard(self.number(name))
+    }
+
+    /// The token of a node's view of the Master.
+    pub fn token(&self, name: &str) -> Option<Token> {
+        self.master(name)?.token()
+    }
+
+    /// The name of the Master, if all running nodes show one Elected one and it has a valid guard under that token.
+    pub fn agreed_master(&self) -> Option<String> {
+        let views =
+            self.processes.iter().filter_map(|process| process.machine.as_ref()).map(|machine| machine.master());
+        let views: BTreeSet<Option<Token>> = views.map(|view| view.and_then(|view| view.token())).collect();
+        let token = views.first().copied().flatten().filter(|_| views.len() == 1)?;
+        let name = self.name_of(token.id)?;
+        (token.kind == Kind::Elected && self.guard(&name)?.token == token).then_some(name)
+    }
+
+    /// The committed members as a node knows them, from the oldest on.
+    pub fn members(&self, name: &str) -> Vec<MemberInfo> {
+        self.status(name).map(|status| status.members).unwrap_or_default()
+    }
+
+    /// The names of the voters among them.
+    pub fn voters(&self, name: &str) -> Vec<String> {
+        let members = self.members(name);
+        members.iter().filter(|member| member.is_voter).filter_map(|member| self.name_of(member.id)).collect()
+    }
+
+    /// A server's part in the council, to look at.
+    pub fn council(&self, name: &str) -> Option<&Council> {
+        self.processes[self.number(name)].machine.as_ref()?.council()
+    }
+
+    /// What the clock of a node's host shows.
+    pub fn clock(&self, name: &str) -> Instant {
+        self.instant(self.number(name))
+    }
+
+    /// What the consensus came by so far.
+    pub fn reached(&self) -> Reached {
+        let (refused, strays) = self.resources.counts();
+        Reached { refused, strays, ..self.consensus.reached() }
     }
 
     /// Whether every node has been started, all running ones are linked, and every table is the truth.

@@ -27,11 +27,13 @@ impl World {
             names.iter().flatten().filter_map(|name| self.named(name)).map(|n| self.id_of(n)).collect();
         to.sort_unstable();
         to.dedup();
-        let (Some(from), Some(first)) = (self.named(&load.from), to.first().copied()) else { return };
+        let Some(from) = self.named(&load.from) else { return };
         let process = &self.processes[from];
         if process.machine.is_none() || process.stopping || !process.held.is_empty() {
             return;
         }
+        let is_to_master = matches!(load.kind, LoadKind::ToMaster { .. } | LoadKind::AskMaster { .. });
+        let Some(first) = to.first().copied().or(is_to_master.then(|| self.id_of(from))) else { return };
         let below = |draw: u64, bound: usize| (draw % (bound as u64).max(1)) as usize;
         match load.kind {
             LoadKind::Messages { fan_out, lanes, burst, max_len, ttl_ms } => {
@@ -50,6 +52,12 @@ impl World {
                 self.app_asks(from, first, below(draws[0], max_len), timeout_ms.map(Duration::from_millis));
             }
             LoadKind::Datagrams { max_len } => self.app_datagram(from, first, below(draws[0], max_len)),
+            LoadKind::ToMaster { max_len, ttl_ms } => {
+                self.app_tells_master(from, below(draws[0], max_len), ttl_ms.map(Duration::from_millis));
+            }
+            LoadKind::AskMaster { max_len, timeout_ms } => {
+                self.app_asks_master(from, below(draws[0], max_len), timeout_ms.map(Duration::from_millis));
+            }
             LoadKind::Streams { max_len } => drop(self.app_streams(from, first, draws[0] % max_len.max(1))),
         }
     }

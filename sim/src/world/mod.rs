@@ -1,15 +1,20 @@
 //! The world: runs many nodes against the network, the faults and the load of a plan, and has every promise checked.
 
 mod app;
+mod clock;
 mod control;
 mod converge;
+mod disk;
 mod driver;
 mod fault;
 mod hostile;
 mod inspect;
 mod load;
+mod master;
+mod operator;
 mod process;
 mod streams;
+mod to_master;
 
 use std::{
     collections::BTreeMap,
@@ -18,23 +23,25 @@ use std::{
 
 use p2pcore::{
     Config, Id,
-    node::{Persist, Receipt, ReplyToken},
+    master::Token,
+    node::{Receipt, ReplyToken},
 };
 
-use self::{hostile::Hostile, process::Process, streams::Streams};
+use self::{hostile::Hostile, master::Resources, process::Process, streams::Streams};
 use crate::{
     check::{
-        Breach, Run, Violation, Violations, bounds::Bounds, ledger::Ledger, requests::Requests, strangers::Strangers,
+        Breach, Run, Violation, Violations, bounds::Bounds, consensus::Consensus, ledger::Ledger, requests::Requests,
+        strangers::Strangers,
     },
-    clock,
     machine::Maker,
     net::{Arrival, Network},
-    plan::Plan,
+    plan::{DiskFate, FaultKind, Plan},
     rng::Stream,
     schedule::Schedule,
     trace::Trace,
 };
 
+pub use control::{Begun, Sent};
 pub use process::Seen;
 pub use streams::Progress;
 
@@ -58,6 +65,10 @@ pub struct World {
     requests: Requests,
     bounds: Bounds,
     strangers: Strangers,
+    consensus: Consensus,
+    resources: Resources,
+    /// The faults under way, with the names of those whom they hit.
+    faults: BTreeMap<usize, FaultKind>,
 }
 
 /// What the schedule holds. What belongs to one run of a process is void when that run is over.
@@ -67,7 +78,10 @@ enum Happening {
     Start(usize),
     Wake(Run),
     Drain(Run),
-    Persisted(Run, Persist),
+    /// The disk has carried out the oldest order under way.
+    Persisted(Run),
+    /// The process dies while an order to the disk is under way.
+    Crash(Run, DiskFate),
     /// The application has taken a message.
     Taken {
         run: Run,
@@ -87,7 +101,21 @@ enum Happening {
     GoodbyeOver(Run),
     Hostile(usize),
     Load(usize),
+    /// A server writes to a resource if it is Master.
+    Writes(usize),
+    /// A write under this token arrives there.
+    Write(Token),
     Check,
+}
+
+impl Happening {
+    /// The process without which this cannot happen: not while it stands still.
+    fn waits_for(&self) -> Option<usize> {
+        match self {
+            Self::Persisted(run) | Self::Taken { run, .. } | Self::Answer { run, .. } => Some(run.process),
+            _ => None,
+        }
+    }
 }
 
 impl World {
@@ -99,9 +127,11 @@ impl World {
     }
 
     /// The world of `plan` at time zero.
-    pub fn with_config(plan: Plan, config: Config, maker: Maker) -> Self {
+    pub fn with_config(plan: Plan, mut config: Config, maker: Maker) -> Self {
+        config.master = plan.master.map_or(config.master, Into::into);
         let mut network = Network::new(&plan);
         let hostile = Hostile::new(&plan, &mut network);
+        let slowest = plan.nodes.iter().map(|node| -node.clock_ppm).max().unwrap_or(0).max(0).unsigned_abs();
         let mut world = Self {
             config,
             maker,
@@ -118,8 +148,11 @@ impl World {
             violations: Violations::default(),
             ledger: Ledger::default(),
             requests: Requests::default(),
-            bounds: Bounds::default(),
+            bounds: Bounds::new(slowest),
             strangers: Strangers::default(),
+            consensus: Consensus::default(),
+            resources: Resources::new(plan.seed, plan.nodes.len()),
+            faults: BTreeMap::new(),
             plan,
         };
         world.schedule_plan();
@@ -159,17 +192,21 @@ impl World {
 
     fn advance(&mut self, to: Duration) {
         self.now = self.now.max(to);
-        clock::set(self.now);
+        crate::clock::set(self.now);
     }
 
-    fn instant(&self) -> Instant {
-        self.epoch + self.now
+    /// The time that a node is told.
+    fn instant(&self, number: usize) -> Instant {
+        self.epoch + self.processes[number].clock.shows(self.now)
     }
 
     fn schedule_plan(&mut self) {
         let at = Duration::from_millis;
         for (n, node) in self.plan.nodes.iter().enumerate() {
             self.schedule.push(at(node.start_ms), Happening::Start(n));
+            if node.server {
+                self.schedule.push(at(node.start_ms), Happening::Writes(n));
+            }
         }
         for (n, fault) in self.plan.faults.iter().enumerate() {
             self.schedule.push(at(fault.at_ms), Happening::FaultBegins(n));
@@ -182,12 +219,18 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
+        if let Some(number) = happening.waits_for()
+            && !self.processes[number].held.is_empty()
+        {
+            return self.processes[number].missed.push(happening);
+        }
         match happening {
             Happening::Arrive(arrival) => self.arrive(arrival),
             Happening::Start(process) => self.start(process),
             Happening::Wake(run) if self.runs(run) => self.wake(run.process),
             Happening::Drain(run) if self.runs(run) => self.lazy_drain(run.process),
-            Happening::Persisted(run, persist) if self.runs(run) => self.persisted(run.process, persist),
+            Happening::Persisted(run) if self.runs(run) => self.persisted(run.process),
+            Happening::Crash(run, fate) if self.runs(run) => self.crash(run.process, fate),
             Happening::Taken { run, from, receipt, number } if self.runs(run) => {
                 self.taken(run.process, from, receipt, number);
             }
@@ -197,11 +240,14 @@ impl World {
             Happening::GoodbyeOver(run) if self.runs(run) => self.goodbye_over(run.process),
             Happening::Hostile(n) => self.hostile_sends(n),
             Happening::Load(n) => self.load(n),
+            Happening::Writes(n) => self.write_as_master(n),
+            Happening::Write(token) => self.write_arrives(token),
             Happening::Check => self.check_overdue(),
             // of a run that is over
             Happening::Wake(_)
             | Happening::Drain(_)
-            | Happening::Persisted(..)
+            | Happening::Persisted(_)
+            | Happening::Crash(..)
             | Happening::Taken { .. }
             | Happening::Answer { .. }
             | Happening::GoodbyeOver(_) => {}

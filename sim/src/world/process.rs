@@ -6,18 +6,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use p2pcore::{
     Event, Id, Identity, Incarnation, Name, NetworkKey, Role, SecretKey, ServerKey, Start, StartError,
     node::{LocalNetwork, SocketId},
 };
 
-use super::{Happening, World};
+use super::{Happening, World, clock::Clock, disk::Disk};
 use crate::{
     check::{Breach, Run, pace::Pace},
     machine::Machine,
     net::{Addresses, Packet},
-    plan::NodePlan,
+    plan::{DiskFate, NodePlan},
     rng::Stream,
 };
 
@@ -41,9 +40,12 @@ pub(super) struct Process {
     pub(super) identity: Identity,
     pub(super) machine: Option<Box<dyn Machine>>,
     runs: u32,
+    pub(super) clock: Clock,
     pub(super) disk: Disk,
     /// The faults that hold it still.
     pub(super) held: BTreeSet<u64>,
+    /// What happened to it meanwhile.
+    pub(super) missed: Vec<Happening>,
     pub(super) excused_until: Duration,
     pub(super) stopping: bool,
     /// While its outputs are drained, what its application does needs no drain of its own.
@@ -60,22 +62,6 @@ pub(super) struct Process {
     pub(super) start_error: Option<StartError>,
 }
 
-/// What a crash leaves.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Disk {
-    pub(super) state: Option<Bytes>,
-    /// The incarnation's counter; the adapter writes it at each start.
-    counter: u64,
-    /// A founder that lost its disk comes back as one who joins.
-    was_lost: bool,
-}
-
-impl Disk {
-    pub(super) fn lose(&mut self) {
-        *self = Self { was_lost: true, ..Self::default() };
-    }
-}
-
 impl Process {
     const MAX_SEEN: usize = 100_000;
 
@@ -86,8 +72,10 @@ impl Process {
             identity: identity(seed, plan.server, plan.key),
             machine: None,
             runs: 0,
-            disk: Disk::default(),
+            clock: Clock::new(plan.clock_ppm),
+            disk: Disk::new(seed, number),
             held: BTreeSet::new(),
+            missed: Vec::new(),
             excused_until: Duration::ZERO,
             stopping: false,
             draining: false,
@@ -145,6 +133,7 @@ impl Process {
     fn clear(&mut self) {
         self.machine = None;
         self.stopping = false;
+        self.missed.clear();
         self.inbox.clear();
         self.wake_at = None;
         self.drain_at = None;
@@ -167,9 +156,10 @@ impl World {
         let seed = self.plan.seed;
         let introducers = self.introducers(number);
         let addresses = self.network.addresses(number);
+        let now = self.instant(number);
         let process = &mut self.processes[number];
         process.runs += 1;
-        process.disk.counter += 1;
+        let counter = process.disk.next_counter();
         let mut secrets = Stream::new(seed, "start", (number as u64) << 32 | u64::from(process.runs));
         let mut random = [0; 16];
         secrets.fill(&mut random);
@@ -181,15 +171,15 @@ impl World {
                 .plan
                 .server
                 .then(|| ServerKey::from_bytes(Stream::new(seed, "server key", 0).bytes32())),
-            incarnation: Incarnation { counter: process.disk.counter, random },
+            incarnation: Incarnation { counter, random },
             introducers,
-            found: process.plan.found && !process.disk.was_lost,
-            expect: None,
+            found: process.plan.found && !process.disk.was_lost(),
+            expect: process.plan.expect.filter(|_| !process.disk.was_lost()),
             saved: process.disk.state.clone(),
             network: process.network(addresses),
             relay_only: process.plan.relay_only,
             seed: secrets.bytes32(),
-            now: self.epoch + self.now,
+            now,
             wall_time: Duration::from_secs(1_800_000_000) + self.now,
         };
         let id = process.id();
@@ -211,33 +201,63 @@ impl World {
         }
     }
 
+    /// The process dies at once. The last disk that knows of the newest cluster is kept: without it there would be nothing to
+    /// come back to.
+    pub(super) fn crash(&mut self, number: usize, fate: DiskFate) {
+        let fate = if self.has_last_copy(number) { DiskFate::Kept } else { fate };
+        self.ends(number, false, fate);
+        if fate == DiskFate::Lost {
+            self.processes[number].disk.lose();
+        }
+    }
+
     /// The process is gone at once; `goodbye` says whether the others were told.
     pub(super) fn end(&mut self, number: usize, goodbye: bool) {
+        self.ends(number, goodbye, DiskFate::Kept);
+    }
+
+    fn ends(&mut self, number: usize, goodbye: bool, fate: DiskFate) {
         let Some(run) = self.processes[number].run() else { return };
         self.trace.note(self.now, number, &("end", goodbye));
         tracing::info!(target: "sim", "{} {}", self.processes[number].plan.name, if goodbye { "left" } else { "is dead" });
         self.bounds.ended(run, self.now, goodbye);
+        self.consensus.stands_still(run);
         self.ledger.died(run);
         self.requests.died(run);
         self.streams.died(run);
         self.processes[number].clear();
+        let disk = &mut self.processes[number].disk;
+        // who says goodbye waits for its disk
+        if goodbye {
+            disk.finish()
+        } else {
+            disk.crash(fate)
+        }
+        self.judge_disk(number);
     }
 
     /// Says goodbye; the process ends when that is said.
     pub(super) fn leave(&mut self, number: usize) {
+        if self.is_going(number) {
+            self.trace.note(self.now, number, &"stop");
+            self.command(number, |machine, now| machine.stop(now));
+        }
+    }
+
+    /// The node is about to say goodbye. Returns whether that is news.
+    pub(super) fn is_going(&mut self, number: usize) -> bool {
         /// A program must have ended by then.
         const GOODBYE: Duration = Duration::from_secs(2);
-        let Some(run) = self.processes[number].run() else { return };
+        let Some(run) = self.processes[number].run() else { return false };
         if std::mem::replace(&mut self.processes[number].stopping, true) {
-            return;
+            return false;
         }
         // what a leaving application has not waited for is its own loss
         self.ledger.died(run);
         self.requests.died(run);
         self.streams.died(run);
-        self.trace.note(self.now, number, &"stop");
-        self.command(number, |machine, now| machine.stop(now));
         self.schedule.push(self.now + GOODBYE, Happening::GoodbyeOver(run));
+        true
     }
 
     pub(super) fn goodbye_over(&mut self, number: usize) {

@@ -127,7 +127,7 @@ impl World {
     /// Opens a stream of `len` bytes; returns its number if the node did.
     pub(super) fn app_streams(&mut self, number: usize, to: Id, len: u64) -> Option<u64> {
         let run = self.processes[number].run()?;
-        let now = self.instant();
+        let now = self.instant(number);
         self.trace.note(self.now, number, &("open stream", to, len));
         let result = self.processes[number].machine.as_deref_mut()?.open_stream(now, to);
         self.trace.note(self.now, number, &result);
@@ -143,7 +143,7 @@ impl World {
 
     pub(super) fn write_stream(&mut self, number: usize, key: StreamKey) {
         let Some(run) = self.processes[number].run() else { return };
-        let now = self.instant();
+        let now = self.instant(number);
         let mut piece = Vec::new();
         while let Some(End::Writing { head, offset, finished: false }) = self.streams.ends.get(&(run, key)) {
             let (head, offset) = (*head, *offset);
@@ -177,7 +177,7 @@ impl World {
 
     pub(super) fn read_stream(&mut self, number: usize, key: StreamKey) {
         let (me, Some(run)) = (self.processes[number].id(), self.processes[number].run()) else { return };
-        let now = self.instant();
+        let now = self.instant(number);
         while let Some(machine) = &mut self.processes[number].machine {
             let data = match machine.stream_read(now, key, Self::PIECE) {
                 Ok(Some(data)) => data,

@@ -1,6 +1,7 @@
 //! What every adapter must do: one list of tests, run against each of them by [`conformance!`](crate::conformance!).
 
 pub mod faults;
+pub mod master;
 pub mod messages;
 pub mod runtime;
 pub mod starting;
@@ -40,6 +41,7 @@ suite! { $
     starting::a_busy_port_is_one_clear_line,
     starting::two_nodes_do_not_share_a_state,
     starting::a_damaged_state_is_refused_and_left_alone,
+    starting::a_state_of_another_version_is_refused_with_the_way_out,
     starting::a_foreign_state_is_refused,
     starting::a_directory_that_cannot_be_written_is_refused,
     starting::a_server_without_cluster_refuses_to_start,
@@ -55,6 +57,11 @@ suite! { $
     messages::a_stream_carries_bulk_both_ways,
     messages::peers_talk_through_a_server,
     messages::messages_pass_over_ipv6,
+    master::what_is_for_the_master_reaches_it,
+    master::without_a_master_nothing_is_accepted,
+    master::a_guard_ends_when_the_office_is_given_up_or_handed_over,
+    master::a_message_taken_after_the_office_ended_has_failed,
+    master::a_server_leaves_and_ends,
     faults::peers_come_and_go_in_the_directory,
     faults::a_lost_server_suspends_and_its_return_resumes,
     faults::a_peer_returns_from_its_state_without_an_introducer,

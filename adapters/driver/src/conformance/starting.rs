@@ -8,7 +8,7 @@ use super::{
     MakeRuntime,
     world::{World, files},
 };
-use crate::{Endpoint, StartFailure, StateError};
+use crate::{Endpoint, StartFailure, StateError, state::StateDir};
 
 fn one_line(error: &StartFailure) {
     let line = error.to_string();
@@ -100,6 +100,32 @@ pub fn a_damaged_state_is_refused_and_left_alone(make: MakeRuntime<'_>) {
             fs::write(&path, whole).expect("written");
         }
     }
+}
+
+/// What another version wrote is whole, but cannot be read: refused by name with the way out, not a byte changed.
+pub fn a_state_of_another_version_is_refused_with_the_way_out(make: MakeRuntime<'_>) {
+    let world = World::new(make);
+    let mut options = world.server(1);
+    options.state = Some(world.path("state"));
+    let owner = options.identity.id();
+    for (written, why) in
+        [(&b"\x01what version 1 wrote"[..], "another version wrote it"), (b"\x02cut", "does not parse")]
+    {
+        let state = StateDir::open(&world.path("state"), owner).expect("nobody else uses it");
+        state.next_incarnation(1).expect("written");
+        state.save(written).expect("written");
+        drop(state);
+        let before = fs::read(world.path("state").join("core.state")).expect("a file");
+        let error = Endpoint::start(world.runtime.clone(), options.clone()).expect_err("it cannot be read");
+        assert!(matches!(error, StartFailure::State(StateError::Damaged { .. })), "{error}");
+        let line = error.to_string();
+        let way_out = "restore it, or remove it to come back as a new member";
+        assert!([why, "core.state", way_out].iter().all(|part| line.contains(part)), "{line}");
+        one_line(&error);
+        assert_eq!(fs::read(world.path("state").join("core.state")).expect("a file"), before);
+    }
+    fs::remove_file(world.path("state").join("core.state")).expect("removed");
+    world.start(options);
 }
 
 /// The owner is named, and what is theirs stays theirs.

@@ -64,7 +64,11 @@ impl Caller {
                 Said::Line(line) if line["event"] == "error" => {
                     return Err(Failure::new(line["reason"].as_str().unwrap_or_default()));
                 }
-                Said::Line(line) => return Ok(line),
+                Said::Line(mut line) => {
+                    // the name of the question is nobody else's business
+                    line["ref"] = Value::Null;
+                    return Ok(line);
+                }
                 Said::End | Said::Nothing => return Err(self.no_answer()),
             }
         }

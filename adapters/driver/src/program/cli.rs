@@ -31,7 +31,7 @@ pub(super) enum Command {
     Recv(RecvArgs),
     /// Measure the round trip to a node
     Ping(PingArgs),
-    /// Show 3 servers and 4 peers at work while a server dies and comes back
+    /// Show 3 servers and 4 peers at work while the Master dies and comes back
     Demo(DemoArgs),
     /// Show the tables of a running node
     Status(StatusArgs),
@@ -215,7 +215,7 @@ pub(super) struct MembersArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum MembersCommand {
-    /// Show the members, from the oldest on, and the Master [default]
+    /// Show the members, from the oldest on, and the Master; what is done without any of these
     List,
     /// Take this server out of the cluster and stop it
     Leave,

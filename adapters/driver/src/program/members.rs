@@ -95,7 +95,7 @@ fn remove(caller: &mut Caller, id: Id) -> Result<(Value, String), Failure> {
         }
         if now >= end {
             return Err(Failure::new(format_args!(
-                "{id} is still a member after {} s: this needs a quorum of the voters",
+                "server {id} is still a member after {} s: this needs a quorum of the voters",
                 GO.as_secs()
             )));
         }
@@ -110,15 +110,16 @@ fn remove(caller: &mut Caller, id: Id) -> Result<(Value, String), Failure> {
 
 fn transfer(caller: &mut Caller, id: Id) -> Result<(Value, String), Failure> {
     if row(&members(caller)?, id).is_some_and(|row| row["voter"] == false) {
-        return Err(Failure::new(format_args!("{id} is no voter: only one of those can be Master")));
+        return Err(Failure::new(format_args!("server {id} is no voter: only one of those can be Master")));
     }
     caller.ask(json!({"command": "members_transfer", "id": id}))?;
     let is_done = |members: &Value| members["master"]["id"] == *id.to_string() && is_elected(members);
     match look_until(caller, HAND_OVER, is_done)? {
         Some(members) => Ok((members, format!("{id} is Master\n"))),
-        None => {
-            Err(Failure::new(format_args!("{id} has not become Master in {} s: is it running?", HAND_OVER.as_secs())))
-        }
+        None => Err(Failure::new(format_args!(
+            "server {id} has not become Master in {} s: is it running?",
+            HAND_OVER.as_secs()
+        ))),
     }
 }
 

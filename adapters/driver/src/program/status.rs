@@ -7,14 +7,8 @@ use serde_json::{Value, json};
 use super::{caller::Caller, cli::StatusArgs, failure::Failure, guest::print, members};
 
 pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let mut status = Caller::connect(&args.state)?.ask(json!({"command": "status"}))?;
-    print(&if args.json {
-        // the name of the question is nobody's business
-        status["ref"] = Value::Null;
-        format!("{status}\n")
-    } else {
-        table(&status)
-    });
+    let status = Caller::connect(&args.state)?.ask(json!({"command": "status"}))?;
+    print(&if args.json { format!("{status}\n") } else { table(&status) });
     Ok(())
 }
 

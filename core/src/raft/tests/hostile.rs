@@ -270,8 +270,8 @@ fn at_the_end_of_terms_nobody_campaigns() {
 fn a_log_at_the_end_of_indexes_takes_no_more() {
     let config = Configuration::new([1], [], 1);
     let disk = Stored {
-        hard_state: HardState { term: 1, vote: None, commit: u64::MAX },
-        snapshot: Snapshot { index: u64::MAX, term: 1, config },
+        hard_state: HardState { term: 1, vote: None, commit: u64::MAX - 1 },
+        snapshot: Snapshot { index: u64::MAX - 1, term: 1, config },
         entries: vec![],
     };
     let mut world = World::of(1);
@@ -280,6 +280,35 @@ fn a_log_at_the_end_of_indexes_takes_no_more() {
     world.elect(1);
     assert!(world.node(1).is_leader());
     assert_eq!(world.on(1, |node| node.propose(1)), Err(ProposeError::Busy));
+}
+
+/// Found by hostile messages to the Council: a leader with an entry at the greatest number took it for one still to be
+/// sent, each answer for room for more, and the messages had no end.
+#[test]
+fn a_leader_at_the_end_of_indexes_comes_to_rest() {
+    let mut world = World::of(3);
+    for id in 1..=3 {
+        let config = Configuration::new([1, 2, 3], [], 1);
+        let disk = Stored {
+            hard_state: HardState { term: 1, vote: None, commit: u64::MAX - 3 },
+            snapshot: Snapshot { index: u64::MAX - 3, term: 1, config },
+            entries: vec![],
+        };
+        world.disks.insert(id, disk);
+        world.restart(id);
+    }
+    world.elect(1);
+    let proposed = [1, 2].map(|command| world.on(1, |node| node.propose(command)));
+    world.settle();
+    assert_eq!(proposed, [Ok(u64::MAX - 1), Err(ProposeError::Busy)]);
+    for _ in 0..3 {
+        world.beat(1);
+    }
+    assert_eq!([1, 2, 3].map(|id| world.node(id).commit()), [u64::MAX - 1; 3]);
+    world.assert_sound();
+    let entry = Entry { term: 2, index: u64::MAX, payload: Payload::Noop };
+    let append = Body::<u8, u64>::Append { prev_index: u64::MAX - 1, prev_term: 2, entries: vec![entry], commit: 0 };
+    assert!(!Message { term: 2, join: 1, body: append }.is_sound());
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn the_good_way_is_silent() {
     let (mut ledger, data) = sent(2);
     for (n, data) in (1..).zip(&data) {
         let number = ledger.handed(id(2), id(1), 0, data).unwrap();
-        ledger.taken(id(2), number);
+        ledger.taken(id(2), number, None);
         ledger.outcome(FROM, id(1), SendId(n), id(2), Outcome::Delivered).unwrap();
     }
     assert_eq!(ledger.open(), 0);
@@ -53,6 +53,10 @@ fn a_missing_outcome_is_seen_once_and_excused_for_the_paused_and_the_dead() {
     assert_eq!(ledger.overdue(LATE * 4, |_| false)[0].checker, "one_outcome");
     assert!(ledger.overdue(LATE * 5, |_| false).is_empty());
     let (mut ledger, _) = sent(1);
+    ledger.slept(FROM, LATE);
+    assert!(ledger.overdue(LATE * 2, |_| false).is_empty());
+    assert_eq!(ledger.overdue(LATE * 3, |_| false).len(), 1);
+    let (mut ledger, _) = sent(1);
     ledger.died(FROM);
     assert!(ledger.overdue(LATE * 2, |_| false).is_empty());
 }
@@ -62,6 +66,31 @@ fn delivered_before_the_application_took_it_is_a_lie() {
     let (mut ledger, data) = sent(1);
     ledger.handed(id(2), id(1), 0, &data[0]).unwrap();
     assert_eq!(checker(ledger.outcome(FROM, id(1), SendId(1), id(2), Outcome::Delivered)), "delivered_true");
+}
+
+#[test]
+fn what_is_for_the_master_is_delivered_only_if_it_was_taken_in_that_office() {
+    let token = |term| Some(Token { generation: 1, kind: p2pcore::master::Kind::Elected, term, id: id(2) });
+    let to_master = |fence| {
+        let mut ledger = Ledger::default();
+        let number = ledger.next_number();
+        let result = ledger.sent_to_master(FROM, id(1), SendId(1), number, 0, 50, id(2), LATE, fence);
+        (ledger, payload::make(Kind::Message, number, 50), result)
+    };
+    for (held, is_right) in [(token(3), true), (token(4), false), (None, false)] {
+        let (mut ledger, data, result) = to_master(token(3));
+        assert_eq!(result, Ok(()));
+        ledger.handed(id(2), id(1), 0, &data).unwrap();
+        ledger.taken(id(2), 1, held);
+        let mut failed = ledger.clone();
+        let delivered = ledger.outcome(FROM, id(1), SendId(1), id(2), Outcome::Delivered);
+        assert_eq!(delivered.map_err(|breach| breach.checker), if is_right { Ok(()) } else { Err("to_master") });
+        let changed = Outcome::Failed(Reason::MasterChanged);
+        assert_eq!(failed.outcome(FROM, id(1), SendId(1), id(2), changed), Ok(()), "though it arrived");
+    }
+    assert_eq!(checker(to_master(None).2), "to_master");
+    let other = token(3).map(|token| Token { id: id(3), ..token });
+    assert_eq!(checker(to_master(other).2), "to_master");
 }
 
 #[test]

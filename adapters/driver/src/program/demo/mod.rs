@@ -1,4 +1,4 @@
-//! `demo`: 3 servers and 4 peers in one process, while a server dies and comes back.
+//! `demo`: 3 servers and 4 peers in one process, while the Master dies and comes back.
 
 mod ledger;
 mod view;
@@ -12,13 +12,14 @@ use std::{
 
 use futures_lite::future::or;
 use p2pcore::{
-    Id,
+    Event, Id,
+    master::Kind,
     node::{PathKind, SendOptions},
 };
 use serde::Serialize;
 
-use super::{Program, cli::DemoArgs, failure::Failure, guest::print, json, signals};
-use crate::{Delivery, NodeHandle};
+use super::{Program, cli::DemoArgs, failure::Failure, guest::print, json, node, signals};
+use crate::{Delivery, Events, NodeHandle};
 use ledger::{Ledger, Verdict};
 use view::{NodeView, View};
 use world::{PEERS, SERVERS, World};
@@ -28,12 +29,14 @@ const MESSAGES: u64 = 250;
 const INTERVAL: Duration = Duration::from_millis(40);
 /// The size of a message in bytes.
 const SIZE: usize = 200;
-/// When the server dies and when it comes back, counted from the first message.
+/// When the Master dies and when it comes back, counted from the first message.
 const KILL: Duration = Duration::from_secs(3);
 const DOWN: Duration = Duration::from_secs(3);
 /// How long the nodes may take to find each other, and to have all outcomes at the end.
 const FIND: Duration = Duration::from_secs(20);
 const SETTLE: Duration = Duration::from_secs(15);
+/// How long the servers may take to have a Master.
+const ELECT: Duration = Duration::from_secs(3);
 /// After that, it is over.
 const LIMIT: Duration = Duration::from_secs(52);
 const REDRAW: Duration = Duration::from_millis(200);
@@ -51,6 +54,7 @@ pub(super) fn run(program: &Program, args: DemoArgs) -> Result<(), Failure> {
     });
     let (result, verdict) = program.runtime.run(async {
         let mut world = World::new(program)?;
+        let news = world.peers[0].events();
         let interrupted = async {
             let _ = signals.recv().await;
             Err(Failure::new("interrupted"))
@@ -63,7 +67,11 @@ pub(super) fn run(program: &Program, args: DemoArgs) -> Result<(), Failure> {
             demo.show(view).await;
             Ok(())
         };
-        let result = or(or(interrupted, limit), or(demo.scenario(&mut world), view)).await;
+        let masters = async {
+            demo.tell_masters(news).await;
+            Ok(())
+        };
+        let result = or(or(interrupted, limit), or(demo.scenario(&mut world), or(view, masters))).await;
         let verdict = demo.ledger().verdict(Instant::now());
         or(world.stop(), demo.sleep(Duration::from_secs(2))).await;
         Ok::<_, Failure>((result, verdict))
@@ -99,7 +107,7 @@ impl Demo {
     async fn scenario(self: &Arc<Self>, world: &mut World) -> Result<(), Failure> {
         self.show_nodes(world);
         self.note("3 servers and 4 peers start; peer-1 and peer-2 cannot reach each other".into());
-        if !self.wait(FIND, async || all_linked(world).await).await {
+        if !self.wait(FIND, async || is_whole(world).await).await {
             return Err(Failure::new(format_args!("the nodes did not find each other in {} s", FIND.as_secs())));
         }
         let ids: Arc<[Id]> = world.peers.iter().map(NodeHandle::id).collect();
@@ -114,15 +122,22 @@ impl Demo {
             }));
         }
         drop(done);
-        self.note("all are linked; every peer sends to every other".into());
+        self.note("all are linked, the servers are voters; every peer sends to every other".into());
 
         self.sleep(KILL).await;
-        let victim = relay_of(world, ids[1]).await;
+        let Some(victim) = self.master_but(world, None).await else {
+            return Err(Failure::new("there is no Master to kill"));
+        };
         let name = world.servers[victim].handle.name().to_string();
-        self.note(format!("{name}, which relays for peer-1 and peer-2, is killed"));
+        let relays = if relay_of(world, ids[1]).await == Some(victim) { " and relay of peer-1 and peer-2" } else { "" };
+        self.note(format!("{name}, Master{relays}, is killed"));
         self.hide(&name);
         world.kill(victim).await;
         self.sleep(DOWN).await;
+        let Some(next) = self.master_but(world, Some(victim)).await else {
+            return Err(Failure::new(format_args!("no other server became Master after {name}")));
+        };
+        self.note(format!("{} is Master now", world.servers[next].handle.name()));
         world.restart(victim)?;
         self.show_nodes(world);
         self.note(format!("{name} is started again"));
@@ -130,11 +145,31 @@ impl Demo {
         // closed by the last sender
         let _ = all_done.recv().await;
         self.wait(SETTLE, async || self.ledger().is_settled()).await;
-        if !self.wait(SETTLE, async || all_linked(world).await).await {
+        if !self.wait(SETTLE, async || is_whole(world).await).await {
             return Err(Failure::new(format_args!("{name} did not come back")));
         }
         self.note(format!("all are linked again, {name} too"));
         Ok(())
+    }
+
+    /// Waits a while for a Master other than this one.
+    async fn master_but(&self, world: &World, not: Option<usize>) -> Option<usize> {
+        self.wait(ELECT, async || master(world).is_some_and(|index| Some(index) != not)).await;
+        master(world).filter(|index| Some(*index) != not)
+    }
+
+    /// Says who is Master, as a peer sees it, for ever.
+    async fn tell_masters(&self, news: Events) {
+        while let Some(event) = news.next().await {
+            if let (Event::Master(_), Some(line)) = (&event, node::event_line(&event)) {
+                if self.json {
+                    print(&json::line(&line));
+                } else if !self.live {
+                    print(&format!("{line}\n"));
+                }
+            }
+        }
+        futures_lite::future::pending().await
     }
 
     async fn send(self: &Arc<Self>, peer: &NodeHandle, ids: &[Id], own: usize) {
@@ -256,31 +291,35 @@ impl Demo {
     }
 }
 
-/// Whether every peer is linked to every server and every other peer, and every server to every other server.
-async fn all_linked(world: &World) -> bool {
-    for server in &world.servers {
-        let Ok(status) = server.handle.status().await else { return false };
-        if status.servers.iter().filter(|server| server.linked).count() < SERVERS - 1 {
+/// Whether every peer is linked to every server and every other peer, every server to every other server, and all know
+/// the servers as voters under one Master.
+async fn is_whole(world: &World) -> bool {
+    let servers = world.servers.iter().map(|server| &server.handle);
+    for (node, peers) in servers.map(|server| (server, 0)).chain(world.peers.iter().map(|peer| (peer, PEERS - 1))) {
+        let Ok(status) = node.status().await else { return false };
+        let own = usize::from(status.id.is_server());
+        let linked = status.servers.iter().filter(|server| server.linked).count() + own;
+        let voters = status.members.iter().filter(|member| member.is_voter).count();
+        let linked_peers = status.peers.iter().filter(|peer| peer.linked).count();
+        if linked < SERVERS || voters < SERVERS || linked_peers < peers || node.master() != world.peers[0].master() {
             return false;
         }
     }
-    for peer in &world.peers {
-        let Ok(status) = peer.status().await else { return false };
-        let servers = status.servers.iter().filter(|server| server.linked).count();
-        let peers = status.peers.iter().filter(|peer| peer.linked).count();
-        if servers < SERVERS || peers < PEERS - 1 {
-            return false;
-        }
-    }
-    true
+    master(world).is_some()
 }
 
-/// The server between peer 0 and the peer that it cannot reach; any, if there is none now.
-async fn relay_of(world: &World, apart: Id) -> usize {
-    let Ok(status) = world.peers[0].status().await else { return 0 };
-    let path = status.peers.iter().find(|peer| peer.info.id == apart);
-    let via = path.filter(|peer| peer.kind == Some(PathKind::Relayed)).and_then(|peer| peer.via);
-    world.servers.iter().position(|server| Some(server.handle.id()) == via).unwrap_or(0)
+/// The server that is Master in the eyes of the first peer.
+fn master(world: &World) -> Option<usize> {
+    let token = world.peers[0].master()?.token().filter(|token| token.kind == Kind::Elected)?;
+    world.servers.iter().position(|server| server.handle.id() == token.id)
+}
+
+/// The server between peer 0 and the peer that it cannot reach.
+async fn relay_of(world: &World, apart: Id) -> Option<usize> {
+    let status = world.peers[0].status().await.ok()?;
+    let peer = status.peers.iter().find(|peer| peer.info.id == apart)?;
+    let via = peer.via.filter(|_| peer.kind == Some(PathKind::Relayed))?;
+    world.servers.iter().position(|server| server.handle.id() == via)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

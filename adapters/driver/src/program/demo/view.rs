@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use p2pcore::node::{PathKind, Status};
+use p2pcore::{
+    master::MemberInfo,
+    node::{PathKind, Status},
+};
 use ratatui::{
     Terminal, TerminalOptions, Viewport,
     backend::CrosstermBackend,
@@ -16,7 +19,7 @@ use ratatui::{
 
 /// The lines of the table with its frame and its head.
 const HEIGHT: u16 = 10;
-const HEAD: [&str; 6] = ["id", "name", "links", "paths", "round trip", "delivered"];
+const HEAD: [&str; 7] = ["id", "name", "role", "links", "paths", "round trip", "delivered"];
 
 /// What is shown of one node.
 pub(super) struct NodeView {
@@ -28,10 +31,17 @@ pub(super) struct NodeView {
 }
 
 impl NodeView {
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 7] {
         let name = self.name.clone();
         let Some(status) = &self.status else {
-            return ["-".into(), name, "down".into(), "-".into(), "-".into(), "-".into()];
+            return ["-", &name, "down", "-", "-", "-", "-"].map(String::from);
+        };
+        let is_voter = |member: &&MemberInfo| member.id == status.id && member.is_voter;
+        let role = match status.master.and_then(|view| view.master()) {
+            _ if !status.id.is_server() => "peer",
+            Some(master) if master == status.id => "Master",
+            _ if status.members.iter().any(|member| is_voter(&member)) => "voter",
+            _ => "server",
         };
         let servers = status.servers.iter().filter(|server| server.linked).count();
         let peers = status.peers.iter().filter(|peer| peer.linked).count();
@@ -44,7 +54,15 @@ impl NodeView {
         let rtt = rtts.chain(status.servers.iter().filter_map(|server| server.rtt)).max();
         let rtt = rtt.map_or("-".into(), |rtt: Duration| format!("{:.2} ms", rtt.as_secs_f64() * 1e3));
         let delivered = self.delivered.map_or("-".into(), |delivered| delivered.to_string());
-        [status.id.to_string(), name, links, if paths.is_empty() { "-".into() } else { paths }, rtt, delivered]
+        [
+            status.id.to_string(),
+            name,
+            role.into(),
+            links,
+            if paths.is_empty() { "-".into() } else { paths },
+            rtt,
+            delivered,
+        ]
     }
 }
 
@@ -63,6 +81,7 @@ impl View {
             [
                 Constraint::Length(37),
                 Constraint::Length(8),
+                Constraint::Length(6),
                 Constraint::Length(20),
                 Constraint::Length(22),
                 Constraint::Length(10),
@@ -89,6 +108,7 @@ mod tests {
 
     use p2pcore::{
         Identity, Name, Role, SecretKey,
+        master::{Kind, MasterView, Token},
         node::{NodeInfo, PeerStatus},
     };
 
@@ -124,9 +144,19 @@ mod tests {
             links: Vec::new(),
             counters: BTreeMap::new(),
         };
+        let server = Identity::new(Role::Server, SecretKey::from_bytes([9; 32])).id();
+        let token = Token { generation: 1, kind: Kind::Elected, term: 1, id: server };
+        let shown = |master, is_voter| {
+            let members = vec![MemberInfo { id: server, is_voter }];
+            let status = Status { id: server, master, members, ..status.clone() };
+            NodeView { name: "server-1".into(), status: Some(status), delivered: None }.cells()[2].clone()
+        };
+        assert_eq!(shown(None, false), "server");
+        assert_eq!(shown(Some(MasterView::NoMaster(None)), true), "voter");
+        assert_eq!(shown(Some(MasterView::Master(token)), true), "Master");
         let view = NodeView { name: "peer-1".into(), status: Some(status), delivered: Some(7) };
         let cells = view.cells();
-        assert_eq!(cells[1..], ["peer-1", "0 servers, 2 peers", "1 direct, 1 relayed", "1.23 ms", "7"]);
+        assert_eq!(cells[1..], ["peer-1", "peer", "0 servers, 2 peers", "1 direct, 1 relayed", "1.23 ms", "7"]);
         let down = NodeView { name: "server-1".into(), status: None, delivered: None };
         assert_eq!(down.cells()[2], "down");
     }
