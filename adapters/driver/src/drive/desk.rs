@@ -74,6 +74,13 @@ enum Parked {
 }
 
 impl Parked {
+    /// What is for whoever is Master is for `master` now.
+    fn look_up(&mut self, master: Option<Id>) {
+        if let Self::SendToMaster { seen, .. } | Self::Request { seen, to: Sought::Master, .. } = self {
+            *seen = master;
+        }
+    }
+
     fn destinations(&self) -> &[Id] {
         match self {
             Self::Send { to, .. } => to.as_slice(),
@@ -297,7 +304,9 @@ impl Desk {
     fn retry(&mut self, machine: &mut impl Machine, now: Instant) {
         let mut full: BTreeSet<Id> = BTreeSet::new();
         self.held.clear();
-        for message in std::mem::take(&mut self.parked) {
+        let master = machine.master().and_then(|view| view.master());
+        for mut message in std::mem::take(&mut self.parked) {
+            message.look_up(master);
             let waits = message.destinations().iter().any(|to| full.contains(to));
             let refused = if waits { Some(message) } else { self.attempt(machine, now, message) };
             if let Some(message) = refused {

@@ -118,9 +118,9 @@ impl<M: Machine> Driver<M> {
         }
     }
 
-    /// One turn; says whether anything happened, so that another may find more.
-    fn turn(&mut self, cx: &mut Context<'_>, clocks: Clocks) -> bool {
-        let now = clocks.monotonic;
+    /// One turn; says whether anything happened, so that another may find more, and which time the node was told last.
+    fn turn(&mut self, cx: &mut Context<'_>, clocks: Clocks) -> (bool, Instant) {
+        let mut now = clocks.monotonic;
         if self.sleep.look(clocks) {
             self.machine.handle(now, Input::Resumed);
         }
@@ -133,12 +133,12 @@ impl<M: Machine> Driver<M> {
         self.desk.publish(&mut self.machine);
         let mut busy = self.outputs(now);
         busy |= self.transmits(cx, now);
-        busy |= self.receives(cx, now);
+        busy |= self.receives(cx, &mut now);
         busy |= self.notices(cx, now);
         busy |= self.commands(cx, now);
         busy |= self.goodbye(now);
         self.desk.publish(&mut self.machine);
-        busy
+        (busy, now)
     }
 
     fn outputs(&mut self, now: Instant) -> bool {
@@ -202,14 +202,18 @@ impl<M: Machine> Driver<M> {
         }
     }
 
-    fn receives(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// The time of this turn may be long past when something comes in; what a voter promises a Master counts from a moment
+    /// that is not before that.
+    fn receives(&mut self, cx: &mut Context<'_>, now: &mut Instant) -> bool {
         let mut busy = false;
         let (machine, filter) = (&mut self.machine, &self.filter);
         for socket in &mut self.sockets {
             for _ in 0..MAX_BATCHES {
+                let mut came = None;
                 let received = socket.receive(&mut self.scratch, |datagram| {
+                    *now = *came.get_or_insert_with(|| (self.clocks)().monotonic);
                     if filter.as_ref().is_none_or(|allows| allows(datagram.remote)) {
-                        machine.handle(now, Input::Datagram(datagram));
+                        machine.handle(*now, Input::Datagram(datagram));
                     }
                 });
                 match received {
@@ -294,8 +298,7 @@ impl<M: Machine> Future for Driver<M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..MAX_TURNS {
             let clocks = (self.clocks)();
-            let now = clocks.monotonic;
-            let busy = self.turn(cx, clocks);
+            let (busy, now) = self.turn(cx, clocks);
             if self.is_over(busy, now) {
                 return Poll::Ready(());
             }
