@@ -1,1 +1,1 @@
-//! Nothing here but tests: the oracle and the model checker are heavy, and no other crate should wait for them.
+//! Nothing here but tests: the oracle is heavy, and no other crate should wait for it.
