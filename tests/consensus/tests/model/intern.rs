@@ -39,7 +39,10 @@ impl<T: Eq + Hash> Interner<T> {
 
     pub(crate) fn get(&self, number: u32) -> &T {
         let (chunk, place) = Self::place(number as usize);
-        self.chunks[chunk].get().and_then(|chunk| chunk[place].get()).expect("only numbers that were given out are used")
+        self.chunks[chunk]
+            .get()
+            .and_then(|chunk| chunk[place].get())
+            .expect("only numbers that were given out are used")
     }
 
     pub(crate) fn len(&self) -> usize {

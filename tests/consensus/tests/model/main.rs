@@ -18,8 +18,8 @@ use p2pcore::{
 use stateright::{Checker, HasDiscoveries, Model};
 
 use checks::{
-    COMPLETE, FORWARD, LEGAL_STEPS, LOGS_MATCH, ONE_LEADER, ONE_VOTE, OTHER_SENIOR, QUORUMS_MEET, RESTARTED, SAME_COMMITS,
-    SAVED, SECOND_TERM, THREE_VOTERS,
+    COMPLETE, FORWARD, LEGAL_STEPS, LOGS_MATCH, ONE_LEADER, ONE_VOTE, OTHER_SENIOR, QUORUMS_MEET, RESTARTED,
+    SAME_COMMITS, SAVED, SECOND_TERM, THREE_VOTERS,
 };
 use server::{Disk, Nature};
 use world::{Budget, Setting, World, id};
@@ -112,8 +112,7 @@ fn states(name: &str, setting: Setting, marks: &[&str]) -> usize {
     );
     for rule in checks::rules() {
         if let Some(path) = checker.discovery(rule) {
-            let steps: Vec<String> =
-                path.into_actions().iter().map(|action| checker.model().tell(action)).collect();
+            let steps: Vec<String> = path.into_actions().iter().map(|action| checker.model().tell(action)).collect();
             panic!("it does not hold that {rule}:\n{}", steps.join("\n"));
         }
     }
@@ -146,7 +145,11 @@ fn is_found(flaw: Flaw, setting: fn(Option<Flaw>) -> Setting, rule: &'static str
     let world = World::new(setting(Some(flaw))).checker().threads(2).target_state_count(MOST);
     let checker = world.finish_when(HasDiscoveries::AnyOf([rule].into())).spawn_bfs().join();
     let path = checker.discovery(rule).unwrap_or_else(|| panic!("{flaw:?} does not break that {rule}"));
-    println!("{flaw:?} planted: {} states, {} steps to break that {rule}", checker.unique_state_count(), path.into_actions().len());
+    println!(
+        "{flaw:?} planted: {} states, {} steps to break that {rule}",
+        checker.unique_state_count(),
+        path.into_actions().len()
+    );
 }
 
 #[test]
