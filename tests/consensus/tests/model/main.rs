@@ -18,8 +18,8 @@ use p2pcore::{
 use stateright::{Checker, HasDiscoveries, Model};
 
 use checks::{
-    COMPLETE, FORWARD, LEGAL_STEPS, LOGS_MATCH, ONE_LEADER, ONE_VOTE, OTHER_SENIOR, QUORUMS_MEET, RESTARTED,
-    SAME_COMMITS, SAVED, SECOND_TERM, THREE_VOTERS,
+    COMPLETE, LEGAL_STEPS, LOGS_MATCH, ONE_LEADER, ONE_VOTE, OTHER_SENIOR, QUORUMS_MEET, RESTARTED, SAME_COMMITS,
+    SAVED, SECOND_TERM, THREE_VOTERS,
 };
 use server::{Disk, Nature};
 use world::{Budget, Setting, World, id};
@@ -99,7 +99,7 @@ fn two_candidates(flaw: Option<Flaw>) -> Setting {
 const MOST: usize = 200_000_000;
 
 /// Walks through all states; each rule must hold in all of them, and each of `marks` be reached. Returns how many there are.
-fn states(name: &str, setting: Setting, marks: &[&str]) -> usize {
+fn states(name: &str, setting: Setting, marks: &[&'static str]) -> usize {
     let begin = Instant::now();
     let checker = World::new(setting).checker().threads(2).target_state_count(MOST).spawn_dfs().join();
     let [unique, generated] = [checker.unique_state_count(), checker.state_count()];
@@ -159,7 +159,6 @@ fn each_rule_is_broken_by_a_planted_fault() {
     is_found(Flaw::DirectStep, growth, QUORUMS_MEET);
     is_found(Flaw::DirectStep, growth, LOGS_MATCH);
     is_found(Flaw::VoteNotPersisted, two_candidates, ONE_VOTE);
-    is_found(Flaw::VoteNotPersisted, two_candidates, FORWARD);
     is_found(Flaw::SendBeforePersist, two_candidates, SAVED);
     is_found(Flaw::LearnersCount, growth, SAME_COMMITS);
     is_found(Flaw::LearnersCount, growth, COMPLETE);
