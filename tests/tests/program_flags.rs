@@ -102,6 +102,8 @@ fn a_server_returns_to_its_cluster_whatever_its_flags() {
     let second = network.server("s2").replace("--listen", free_address()).join(&address);
     let (mut second_running, second_id, _) = second.start_ready();
     second_running.event_of("server_up", &first_id);
+    second_running
+        .status_until("its admission", |status| status["members"].as_array().is_some_and(|all| all.len() == 2));
     drop(first);
     second_running.event_of("server_down", &first_id);
     // without `--found`, without `--join`: it knows the other by its last table

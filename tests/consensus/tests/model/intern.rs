@@ -10,8 +10,10 @@ use std::{
 pub(crate) struct Interner<T> {
     numbers: Mutex<HashMap<Arc<T>, u32>>,
     /// Each chunk has room for twice as many values as the one before.
-    chunks: [OnceLock<Box<[OnceLock<Arc<T>>]>>; 20],
+    chunks: [OnceLock<Chunk<T>>; 20],
 }
+
+type Chunk<T> = Box<[OnceLock<Arc<T>>]>;
 
 /// So many values have room in the first chunk.
 const FIRST: usize = 1 << 12;

@@ -8,7 +8,7 @@ use std::{
 use p2pcore::{
     id::Id,
     master::{Roster, Sight, Step, rules::next_step},
-    raft::{self, Body, Entry, Flaw, HardState, Limits, LogTail, Output, Persist, Raft, Snapshot, Stored},
+    raft::{self, Body, Entry, Flaw, HardState, Limits, Output, Persist, Raft, Stored},
 };
 
 pub(crate) type Command = u64;
@@ -189,15 +189,10 @@ fn goes_back(from: HardState<Id>, to: HardState<Id>) -> bool {
 #[derive(Clone)]
 struct Order(Persist<Id, Command>);
 
-impl Order {
-    fn content(&self) -> (&HardState<Id>, &Option<Snapshot<Id>>, &Option<LogTail<Id, Command>>) {
-        (&self.0.hard_state, &self.0.snapshot, &self.0.entries)
-    }
-}
-
 impl PartialEq for Order {
     fn eq(&self, other: &Self) -> bool {
-        self.content() == other.content()
+        let (own, other) = (&self.0, &other.0);
+        (&own.hard_state, &own.snapshot, &own.entries) == (&other.hard_state, &other.snapshot, &other.entries)
     }
 }
 
@@ -205,6 +200,6 @@ impl Eq for Order {}
 
 impl Hash for Order {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.content().hash(state);
+        (&self.0.hard_state, &self.0.snapshot, &self.0.entries).hash(state);
     }
 }
