@@ -275,7 +275,8 @@ impl Node {
         }
     }
 
-    /// Takes what happened outside. Several inputs in a row are legal; nothing must be drained in between.
+    /// Takes what happened outside. Several inputs in a row are legal; nothing must be drained in between. `now` never goes
+    /// back, and was read after a datagram was received: a voter gives no vote for a while from then on.
     pub fn handle(&mut self, now: Instant, input: Input) {
         self.now = now;
         match input {
