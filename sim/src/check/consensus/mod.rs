@@ -1,6 +1,6 @@
 //! One Master among the servers: what must hold at every instant, whatever happens.
 //!
-//! After each touch of a server a [`Look`] is taken at it, and each order that its disk has carried out is noted. What is
+//! After each touch of a server a look is taken at it, and each order that its disk has carried out is noted. What is
 //! said of Raft holds within one [`Line`] of succession.
 
 pub mod disks;
