@@ -1,13 +1,19 @@
 //! Acquire, release and writes under a token: linearizable whatever happens to the servers, if the resource fences.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
-use p2pcore::{master::Token, node::MemberCommand};
+use p2pcore::{
+    Node,
+    master::{Flaw, Token},
+    node::MemberCommand,
+    raft,
+};
 use sim::{
     check::{
         linear::{Call, History, NotLinearizable},
         office::{Answer, Office, Operation},
     },
+    machine::{Maker, nodes},
     plan::{Effect, Selector},
     rng::Stream,
     scenario::Scenario,
@@ -102,7 +108,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64, is_fenced: bool) -> Self {
+    fn new(seed: u64, is_fenced: bool, maker: Maker) -> Self {
         let mut rng = Stream::new(seed, "applications", 0);
         let servers = if rng.chance(500_000) { 3 } else { 5 };
         // any two clocks run apart by no more than the bound of one percent
@@ -110,7 +116,7 @@ impl Run {
             let ppm = rng.between(0, 10_000) as i32 - 5_000;
             scenario.server(name).clock_ppm(ppm)
         });
-        let mut world = scenario.start();
+        let mut world = scenario.start_with(maker);
         world.expect("a Master and its voters", Duration::from_secs(20), |world| {
             world.converged() && world.agreed_master().is_some()
         });
@@ -138,7 +144,6 @@ impl Run {
             self.world.run_until(at);
             self.step(step);
         }
-        self.world.assert_clean();
     }
 
     fn step(&mut self, step: Step) {
@@ -175,6 +180,7 @@ impl Run {
             self.history.answer(call, Answer::Acquired(token));
             self.apps[app].token = Some(token);
             self.offices += 1;
+            self.all_check();
             return self.act_soon(app, None, 50_000);
         }
         self.at_once(Operation::Check(token), Answer::Valid);
@@ -185,6 +191,18 @@ impl Run {
         };
         let (run, call) = (self.apps[app].run, self.history.invoke(operation));
         self.soon(3_000_000, Step::Arrive { app, run, call, operation });
+    }
+
+    /// Every application looks at its guard: an overlap is short.
+    fn all_check(&mut self) {
+        for (app, name) in SERVERS.iter().enumerate().take(self.servers) {
+            let held = self.world.guard(name).map(|guard| guard.token);
+            if let App { is_held: false, token: Some(token), .. } = self.apps[app]
+                && held == Some(token)
+            {
+                self.at_once(Operation::Check(token), Answer::Valid);
+            }
+        }
     }
 
     fn answered(&mut self, app: usize, call: Call, answer: Answer) {
@@ -286,8 +304,9 @@ impl Run {
 fn with_a_fence_every_history_is_linearizable() {
     let (mut operations, mut refused, mut offices, mut releases) = (0, 0, 0, 0);
     for seed in 0..30 {
-        let mut run = Run::new(seed, true);
+        let mut run = Run::new(seed, true, nodes());
         run.go();
+        run.world.assert_clean();
         assert_eq!(run.verdict(), Ok(()), "seed {seed}");
         operations += run.history.len();
         refused += run.refused;
@@ -303,11 +322,30 @@ fn with_a_fence_every_history_is_linearizable() {
 #[test]
 fn without_a_fence_updates_are_lost() {
     let found = (0..10).filter(|seed| {
-        let mut run = Run::new(*seed, false);
+        let mut run = Run::new(*seed, false, nodes());
         run.go();
+        run.world.assert_clean();
         run.verdict().is_err()
     });
     let found: Vec<u64> = found.collect();
     println!("without a fence {} of 10 histories are not linearizable: seeds {found:?}", found.len());
     assert!(!found.is_empty());
+}
+
+#[test]
+fn guards_that_overlap_are_not_linearizable_though_the_register_fences() {
+    for flaw in [Flaw::StaleLease, Flaw::Raft(raft::Flaw::VoteDespiteLeader), Flaw::Raft(raft::Flaw::LeaseInTransfer)] {
+        let planted: Maker = Rc::new(move |config, start| {
+            let mut node = Node::new(config, start)?;
+            node.plant(flaw);
+            Ok(Box::new(node))
+        });
+        let found = (0..30).find(|seed| {
+            let mut run = Run::new(*seed, true, planted.clone());
+            run.go();
+            run.verdict().is_err()
+        });
+        println!("{flaw:?} is found with seed {found:?}");
+        assert!(found.is_some(), "{flaw:?}");
+    }
 }
