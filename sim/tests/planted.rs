@@ -12,7 +12,9 @@ use std::{
 use p2pcore::{Node, master::Flaw, raft::Flaw::*};
 use sim::{
     machine::{Maker, nodes},
-    plan::{Act, DiskFate, Effect, Fault, FaultKind, LinkModel, MASTER, MasterPlan, NodePlan, Plan, Selector},
+    plan::{
+        Act, DiskFate, Effect, Fault, FaultKind, LinkModel, LinkRule, MASTER, MasterPlan, NodePlan, Plan, Selector,
+    },
     run,
 };
 
@@ -21,7 +23,7 @@ type Case = (Flaw, u64, &'static str, fn(u64) -> Plan);
 
 /// Not among them: [`StaleJoin`]. An answer of an earlier membership comes over a link of that membership's process, and a link
 /// ends with its process; a membership that ends without a restart keeps its disk, so that its late answer is true.
-const CASES: [Case; 17] = [
+const CASES: [Case; 19] = [
     (Flaw::AnswerForLostDisk, 160, "one_vote", Plan::council),
     (Flaw::StaleLease, 161, "one_guard", Plan::council),
     (Flaw::IgnoreVeto, 154, "provisional", Plan::council),
@@ -39,6 +41,8 @@ const CASES: [Case; 17] = [
     (Flaw::Raft(LearnersCount), 160, "persist_before_send", Plan::council),
     (Flaw::Raft(LeaseInTransfer), 1, "one_guard", heir_is_not_heard),
     (Flaw::Raft(LeaseWithoutDrift), 103, "one_guard", Plan::council),
+    (Flaw::Raft(LeaseFromAnswer), 1, "one_guard", far_master_is_cut_off),
+    (Flaw::Raft(AbortInTerm), 1, "one_guard", timeout_now_is_late),
 ];
 
 #[test]
@@ -124,19 +128,22 @@ fn three(seed: u64, faulty_ms: u64) -> Plan {
     plan
 }
 
+/// Settings with longer elections than by default.
+const PATIENT: MasterPlan = MasterPlan {
+    heartbeat_ms: 100,
+    election_min_ms: 3_000,
+    election_max_ms: 4_000,
+    drift_ppm: 10_000,
+    stable_ms: 1_000,
+    provisional_ms: None,
+    remove_ms: None,
+};
+
 /// A voter that heard the Master a moment ago restarts, and hears only the third one, who wants to be elected. The lease is
 /// longer than by default: it takes a second until a link to another run of a server is taken for what it is.
 fn voter_restarts_under_a_lease(seed: u64) -> Plan {
     let mut plan = three(seed, 60_000);
-    plan.master = Some(MasterPlan {
-        heartbeat_ms: 100,
-        election_min_ms: 3_000,
-        election_max_ms: 4_000,
-        drift_ppm: 10_000,
-        stable_ms: 1_000,
-        provisional_ms: None,
-        remove_ms: None,
-    });
+    plan.master = Some(PATIENT);
     for n in 0..3 {
         let at = 14_000 + n * 15_000;
         let to_the_first = FaultKind::Act { node: MASTER.to_owned(), act: Act::Transfer("s1".to_owned()) };
@@ -154,6 +161,35 @@ fn heir_is_not_heard(seed: u64) -> Plan {
     for n in 0..8 {
         let (at, heir) = (6_000 + n * 3_000, if n % 2 == 0 { "s2" } else { "s1" });
         add(&mut plan, at, 900, block(heir, MASTER, false));
+        add(&mut plan, at + 20, 100, FaultKind::Act { node: MASTER.to_owned(), act: Act::Transfer(heir.to_owned()) });
+    }
+    plan
+}
+
+/// The Master is far from the other two, who are near each other: an answer is long on its way when they stop to hear it.
+fn far_master_is_cut_off(seed: u64) -> Plan {
+    let mut plan = three(seed, 30_000);
+    let far = LinkModel { delay_us: (150_000, 150_000), ..plan.link };
+    plan.links = ["s2", "s3"].map(|near| LinkRule { on: Selector::way("s1", near, true), model: far }).to_vec();
+    for n in 0..3 {
+        let at = 6_000 + n * 8_000;
+        add(&mut plan, at, 100, FaultKind::Act { node: MASTER.to_owned(), act: Act::Transfer("s1".to_owned()) });
+        add(&mut plan, at + 2_000 + seed * 10, 4_000, block("s1", "s2", true));
+        add(&mut plan, at + 2_000 + seed * 10, 4_000, block("s1", "s3", true));
+    }
+    plan
+}
+
+/// The message that tells the heir to campaign is on its way for longer than the Master waits for it, and the heir's own
+/// patience is longer still.
+fn timeout_now_is_late(seed: u64) -> Plan {
+    let mut plan = three(seed, 60_000);
+    plan.master = Some(MasterPlan { heartbeat_ms: 200, election_min_ms: 1_000, election_max_ms: 3_000, ..PATIENT });
+    for n in 0..8 {
+        let (at, heir) = (8_000 + n * 6_000, if n % 2 == 0 { "s2" } else { "s1" });
+        let on = Selector::way(MASTER, heir, false);
+        add(&mut plan, at, 1_050, FaultKind::Ways { on, effect: Effect::Delay(1_000_000) });
+        add(&mut plan, at, 3_000, block(heir, MASTER, false));
         add(&mut plan, at + 20, 100, FaultKind::Act { node: MASTER.to_owned(), act: Act::Transfer(heir.to_owned()) });
     }
     plan

@@ -54,6 +54,11 @@ impl Checks {
         self.terms.insert(node, (disk.hard_state.term, disk.hard_state.vote));
     }
 
+    /// Another member under the same name has not voted yet.
+    pub(super) fn reborn(&mut self, node: u8) {
+        self.votes.retain(|(_, voter), _| *voter != node);
+    }
+
     /// Looks at a node after any step of it.
     pub(super) fn state(&mut self, node: &Node) -> Check {
         let seen = (node.term(), node.vote());

@@ -25,6 +25,12 @@ pub(super) enum Act {
     Abort(u8),
     Cut(u8),
     Heal,
+    /// A message is on its way for longer than others.
+    Delay(usize),
+    /// What was delayed arrives.
+    Arrive(usize),
+    /// A member is removed, or one that was comes back without its disk, as a voter or a learner.
+    Rejoin(u8, bool),
 }
 
 const NODES: u8 = 5;
@@ -57,6 +63,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => node().prop_map(Act::Abort),
         1 => node().prop_map(Act::Cut),
         1 => Just(Act::Heal),
+        10 => any::<usize>().prop_map(Act::Delay),
+        6 => any::<usize>().prop_map(Act::Arrive),
+        10 => (node(), any::<bool>()).prop_map(|(node, is_voter)| Act::Rejoin(node, is_voter)),
     ]
 }
 
@@ -80,18 +89,21 @@ pub(super) fn perform(world: &mut World, act: Act, command: u64) {
         Act::Deliver(place) if on_wire > 0 => world.deliver(place % on_wire),
         Act::Run(count) => (0..count).for_each(|_| run_a_little(world)),
         Act::Lose(place) if on_wire > 0 => _ = world.wire.remove(place % on_wire),
+        Act::Delay(place) if on_wire > 0 => world.delay(place % on_wire),
         Act::Repeat(place) if on_wire > 0 => world.wire.push(world.wire[place % on_wire].clone()),
-        Act::Deliver(_) | Act::Lose(_) | Act::Repeat(_) => (),
+        Act::Deliver(_) | Act::Lose(_) | Act::Repeat(_) | Act::Delay(_) => (),
+        Act::Arrive(place) => world.arrive(place),
+        Act::Rejoin(id, is_voter) => rejoin(world, id, if is_voter { Op::Voter(id) } else { Op::Learner(id) }),
         Act::Elect(id) => {
             (1..=NODES).for_each(|other| world.on(other, Node::leader_silent));
-            world.on(id, Node::campaign);
+            world.campaign(id);
         }
         Act::Write(id) => _ = world.write(id),
         Act::Restart(id) => world.restart(id),
         Act::Silent(id) => world.on(id, Node::leader_silent),
         Act::Campaign(id) => {
             world.on(id, Node::leader_silent);
-            world.on(id, Node::campaign);
+            world.campaign(id);
         }
         Act::Beat(id) => _ = world.on(leader_or(world, id), Node::beat),
         Act::CheckQuorum(id) => world.on(id, Node::check_quorum),
@@ -106,6 +118,18 @@ pub(super) fn perform(world: &mut World, act: Act, command: u64) {
         Act::Abort(id) => world.on(id, Node::abort_transfer),
         Act::Cut(id) => world.isolate(id),
         Act::Heal => world.heal(),
+    }
+}
+
+/// Removes `id`; or, once nobody counts it as a member, it comes back as another one, without its disk.
+fn rejoin(world: &mut World, id: u8, op: Op<u8>) {
+    let Some(leader) = world.leader().filter(|leader| *leader != id) else { return };
+    let is_counted = world.nodes.values().any(|node| node.id() != id && node.config().contains(&id));
+    if is_counted {
+        _ = world.on(leader, |node| node.propose_change(&Change::Simple(vec![Op::Remove(id)])));
+    } else if !world.node(leader).committed_config().contains(&id) {
+        world.reborn(id, leader);
+        _ = world.on(leader, |node| node.propose_change(&Change::Simple(vec![op])));
     }
 }
 
@@ -147,7 +171,7 @@ fn converge(world: &mut World) -> bool {
             world.on(*id, Node::check_quorum);
             world.on(*id, Node::leader_silent);
         }
-        world.on(ids[usize::from(round) % ids.len()], Node::campaign);
+        world.campaign(ids[usize::from(round) % ids.len()]);
     }
     false
 }

@@ -14,6 +14,10 @@ pub(super) struct World {
     /// Orders that are not executed yet.
     orders: BTreeMap<u8, VecDeque<Persist<u8, u64>>>,
     pub(super) wire: Vec<(u8, u8, Msg)>,
+    /// What is on its way for longer.
+    delayed: Vec<(u8, u8, Msg)>,
+    /// Nodes that lost their disk belong to memberships that began after this index.
+    reborn: BTreeMap<u8, u64>,
     pub(super) cut: BTreeSet<(u8, u8)>,
     pub(super) checks: Checks,
     /// The first check that failed.
@@ -33,6 +37,8 @@ impl World {
             disks: BTreeMap::new(),
             orders: BTreeMap::new(),
             wire: Vec::new(),
+            delayed: Vec::new(),
+            reborn: BTreeMap::new(),
             cut: BTreeSet::new(),
             checks: Checks::default(),
             broken: None,
@@ -106,6 +112,37 @@ impl World {
         let (from, to, message) = self.wire.remove(place);
         if !self.cut.contains(&(from, to)) {
             self.on(to, |node| node.step(from, message));
+        }
+    }
+
+    pub(super) fn delay(&mut self, place: usize) {
+        let message = self.wire.remove(place);
+        self.delayed.push(message);
+    }
+
+    /// One of those that were delayed is the next to arrive.
+    pub(super) fn arrive(&mut self, place: usize) {
+        if !self.delayed.is_empty() {
+            let message = self.delayed.remove(place % self.delayed.len());
+            self.wire.insert(0, message);
+        }
+    }
+
+    /// One that is no member any more, by what is committed at `leader`, comes back without its disk, as another one: what
+    /// it was asked goes to the member that it was.
+    pub(super) fn reborn(&mut self, id: u8, leader: u8) {
+        let stays = |(_, to, message): &(u8, u8, Msg)| *to != id || message.body.is_reply();
+        self.wire.retain(stays);
+        self.delayed.retain(stays);
+        self.reborn.insert(id, self.node(leader).commit());
+        self.checks.reborn(id);
+        self.wipe(id);
+    }
+
+    /// As the room `master` has it: nobody campaigns by a configuration from before its present membership.
+    pub(super) fn campaign(&mut self, id: u8) {
+        if is_present(&self.reborn, self.node(id), id) {
+            self.on(id, Node::campaign);
         }
     }
 
@@ -205,6 +242,9 @@ impl World {
             match output {
                 Output::Persist(order) => self.orders.entry(id).or_default().push_back(order),
                 Output::Send { to, message } => {
+                    if !message.body.is_reply() && !is_present(&self.reborn, node, to) {
+                        continue;
+                    }
                     result = result.and_then(|()| self.checks.send(id, to, &message, &self.disks[&id]));
                     self.wire.push((id, to, message));
                 }
@@ -219,6 +259,11 @@ impl World {
             self.broken = Some(broken);
         }
     }
+}
+
+/// Whether `other` is to `node` a member as which it lives now.
+fn is_present(reborn: &BTreeMap<u8, u64>, node: &Node, other: u8) -> bool {
+    reborn.get(&other).is_none_or(|born| node.config().join_of(&other) > Some(*born))
 }
 
 /// An output in one line.
