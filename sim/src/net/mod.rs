@@ -45,6 +45,8 @@ pub struct Arrival {
     gateway: Option<usize>,
     /// What arrives.
     pub packet: Packet,
+    /// Its bytes are not those that were sent.
+    pub altered: bool,
 }
 
 /// A host's interface.
@@ -197,7 +199,7 @@ impl Network {
             return;
         }
         let link = self.link(way.source, way.target, ipv6);
-        let packet = Packet { from: way.from, to: way.to, ecn, data };
+        let packet = Packet { from: way.from, to: way.to, ecn, data: data.clone() };
         let mut copies = Vec::with_capacity(1);
         link.send(now, packet, &mut copies);
         for active in self.effects.values_mut() {
@@ -207,7 +209,10 @@ impl Network {
         }
         let (host, interface) = way.target;
         let gateway = way.gateway;
-        arrivals.extend(copies.into_iter().map(|(at, packet)| (at, Arrival { host, interface, gateway, packet })));
+        arrivals.extend(copies.into_iter().map(|(at, packet)| {
+            let altered = packet.data != data;
+            (at, Arrival { host, interface, gateway, packet, altered })
+        }));
     }
 
     /// Whether an arriving packet gets past the gateway and finds the interface up.

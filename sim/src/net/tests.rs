@@ -119,3 +119,17 @@ fn an_effect_lasts_from_its_begin_to_its_end_and_the_unreachable_stays_so() {
     network.heal();
     assert_eq!(send(&mut network, 0, wide), None);
 }
+
+#[test]
+fn a_packet_that_does_not_arrive_as_it_was_sent_says_so() {
+    let mut network = Network::new(&plan());
+    let public = address(&network, 0, false);
+    let mut altered = || {
+        let mut arrivals = Vec::new();
+        network.send(Duration::ZERO, 5, None, 1, public, 0, Bytes::from_static(b"x"), &mut arrivals);
+        let altered = arrivals[0].1.altered;
+        network.begin(7, &Selector::default(), Effect::Corrupt(1_000_000));
+        altered
+    };
+    assert_eq!([altered(), altered()], [false, true]);
+}

@@ -40,9 +40,10 @@ impl Hostile {
         *self.own.get_or_insert_with(|| network.add_stranger())
     }
 
-    /// They see every packet that arrives somewhere.
+    /// They see every packet that arrives somewhere. Those that are not as an honest node sent them do not count: a bit that
+    /// is flipped twice is authentic.
     pub(super) fn watch(&mut self, arrival: &Arrival) {
-        if !self.hosts.is_empty() {
+        if !self.hosts.is_empty() && !arrival.altered {
             if self.seen.len() >= Self::MAX_SEEN {
                 self.seen.pop_front();
             }
@@ -50,7 +51,7 @@ impl Hostile {
         }
     }
 
-    /// A packet seen before, three times in four one to `target`.
+    /// A packet of an honest node seen before, three times in four one to `target`.
     fn recorded(&self, target: usize, rng: &mut Stream) -> Option<&Arrival> {
         let (near, place) = (rng.chance(750_000), rng.next_u64());
         let fitting = |arrival: &&Arrival| !near || arrival.host == target;
@@ -102,7 +103,8 @@ impl World {
         self.strangers.sent(host, data.len(), recorded);
         let mut arrivals = Vec::new();
         self.network.send(self.now, host, None, PORT, to, 0, data, &mut arrivals);
-        for (at, arrival) in arrivals {
+        for (at, mut arrival) in arrivals {
+            arrival.altered = true;
             self.schedule.push(at, Happening::Arrive(arrival));
         }
     }
