@@ -29,6 +29,8 @@ pub(super) enum Mastery {
 pub(super) struct Told {
     /// `None` until something is known.
     pub(super) view: Option<MasterView>,
+    /// What the council allows; asked for before each datagram, so it is not worked out each time.
+    guard: Option<Guard>,
     pub(super) members: Members,
     /// At a peer: what each linked server says of them.
     members_by: BTreeMap<Id, Members>,
@@ -96,12 +98,7 @@ impl Node {
     /// The right of this server to act as Master, if it has it. Ask before each act: it may end before the time that was
     /// told earlier, when this server hands the office over.
     pub fn guard(&self) -> Option<Guard> {
-        let Mastery::Council(council) = &self.mastery else { return None };
-        if self.stopping.is_some() {
-            return None;
-        }
-        let until = council.valid_until()?;
-        Some(Guard { token: council.token(self.now)?, until })
+        self.told.guard.filter(|guard| self.stopping.is_none() && self.now < guard.until)
     }
 
     /// The part of this server in the council, to look at: for tests and tools.
@@ -290,7 +287,7 @@ impl Node {
         }
     }
 
-    /// Carries out what the council wants, and sets its timer.
+    /// Carries out what the council wants, and sets its timer. Follows each input of the council.
     pub(super) fn drain_council(&mut self, now: Instant) {
         loop {
             let Mastery::Council(council) = &mut self.mastery else { return };
@@ -307,6 +304,8 @@ impl Node {
                 }
                 Some(Output::Event(event)) => self.on_council_event(now, event),
                 None => {
+                    let guard = council.valid_until().zip(council.token(now));
+                    self.told.guard = guard.map(|(until, token)| Guard { token, until });
                     let deadline = council.deadline();
                     self.timers.set(Timer::Council, deadline);
                     return self.go_on_stopping(now);

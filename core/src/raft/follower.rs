@@ -37,7 +37,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         Heard::Leader
     }
 
-    fn on_append(&mut self, prev_index: u64, prev_term: u64, entries: Vec<Entry<N, D>>, commit: u64) -> Body<N, D> {
+    fn on_append(&mut self, prev_index: u64, prev_term: u64, mut entries: Vec<Entry<N, D>>, commit: u64) -> Body<N, D> {
         // what is committed is the same everywhere, and never looked at again
         if prev_index < self.commit {
             return Body::Appended { index: self.commit };
@@ -46,6 +46,10 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             let (hint_index, hint_term) = self.log.conflict_by_term(prev_index, prev_term);
             return Body::Rejected { prev_index, hint_index, hint_term };
         }
+        // a leader holds itself to this bound; more than that may be left by those before it, but not without end
+        let most = u64::try_from(self.limits.max_uncommitted.max(1)).unwrap_or(u64::MAX).saturating_mul(2);
+        let room = self.commit.max(commit.min(prev_index)).saturating_add(most);
+        entries.retain(|entry| entry.index <= room);
         let last = entries.last().map_or(prev_index, |entry| entry.index);
         if let Some(new) = self.log.first_new(&entries) {
             let loses_config = self.log.has_config_after(new.saturating_sub(1));

@@ -9,7 +9,8 @@ pub struct Limits {
     pub max_append_bytes: usize,
     /// Append messages under way to one follower, at least 1. Default 16.
     pub max_inflight: usize,
-    /// Entries that a leader accepts beyond its commit index; more proposals are refused. Default 1,024.
+    /// Entries that a leader accepts beyond its commit index; more proposals are refused. A follower takes at most twice as
+    /// many beyond its own. Default 1,024.
     pub max_uncommitted: usize,
     /// The length of a proposed command in bytes. Default 64 KiB.
     pub max_command_bytes: usize,

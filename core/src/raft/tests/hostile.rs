@@ -335,3 +335,21 @@ fn a_slow_disk_holds_back_a_bounded_number_of_answers() {
     while world.write(2) {}
     assert_eq!(world.wire.len(), random::limits().max_held);
 }
+
+#[test]
+fn a_leader_that_commits_nothing_fills_a_log_to_its_bound_only() {
+    let limits = Limits { max_uncommitted: 4, ..Limits::default() };
+    let mut node = Node::new(2, Stored::founding([1, 2, 3]), limits).unwrap();
+    let append = |prev: u64, commit| {
+        let entries = (1..=3).map(|offset| Entry { term: 1, index: prev + offset, payload: Payload::Command(prev) });
+        Body::Append { prev_index: prev, prev_term: u64::from(prev > 1), entries: entries.collect(), commit }
+    };
+    let mut prev = 1;
+    for _ in 0..10 {
+        tell(&mut node, 1, append(prev, 1));
+        prev = node.last_index();
+    }
+    assert_eq!(prev, 9, "twice as many as a leader accepts beyond its commit index");
+    tell(&mut node, 1, append(9, 9));
+    assert_eq!((node.commit(), node.last_index()), (9, 12), "once they are committed, it goes on");
+}
