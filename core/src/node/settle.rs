@@ -17,7 +17,7 @@ use crate::{
     wire::{CloseCode, Control},
 };
 
-/// How long an old link has to answer before a newcomer of another run takes its place.
+/// How long an old link has to answer before a newcomer of another run takes its place; three round trips if that is longer.
 const CHALLENGE: Duration = Duration::from_millis(1000);
 /// How long a refused link stays, so that it hears why.
 const LINGER: Duration = Duration::from_millis(500);
@@ -98,6 +98,7 @@ impl Node {
         let Some(current) = self.remotes.get(&id).and_then(|remote| remote.current) else { return };
         let Some(old) = self.links.get_mut(current) else { return };
         old.link.challenge(now);
+        let patience = CHALLENGE.max(old.link.rtt().unwrap_or_default().saturating_mul(3));
         self.dirty.insert(current);
         let running = self.remote(id).challenger;
         if let (Some(running), None) = (running, newcomer) {
@@ -111,7 +112,7 @@ impl Node {
         if let Some(entry) = newcomer.and_then(|token| self.links.get_mut(token)) {
             entry.phase = Phase::Challenging;
         }
-        self.timers.set(Timer::Challenge(id), Some(now + CHALLENGE));
+        self.timers.set(Timer::Challenge(id), Some(now + patience));
     }
 
     /// The old link has had its time: if it answered, the newcomer is a duplicate; else it takes the place.

@@ -213,3 +213,20 @@ fn a_server_that_repeats_itself_makes_a_peer_ask_nobody() {
     assert_eq!(shown.kind, Kind::Elected);
     assert_eq!(token(&mut net, 2), Some(shown), "whoever knows of a Master is believed");
 }
+
+#[test]
+fn a_server_far_away_has_three_round_trips_to_answer_when_others_contradict_it() {
+    let mut net = Net::cluster(2, 1);
+    net.delay = Duration::from_millis(700);
+    net.run(secs(30));
+    let (now, peer) = (net.now, net.id(2));
+    let servers = [net.id(0), net.id(1)];
+    let links = |net: &mut Net| servers.map(|id| net.node(2).remotes[&id].current);
+    let before = links(&mut net);
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    net.node(1).tell(now, peer, &Control::Master(MasterView::NoMaster(None)));
+    net.run(Duration::from_millis(710));
+    assert!(servers.iter().any(|id| net.node(2).remotes[id].challenger.is_some()));
+    net.run(secs(10));
+    assert_eq!(links(&mut net), before);
+}

@@ -17,6 +17,8 @@ pub(super) struct Net {
     /// Of the nodes that start from now on.
     pub(super) config: Config,
     pub(super) now: Instant,
+    /// From node to node; set it before anything is sent.
+    pub(super) delay: Duration,
     pub(super) nodes: Vec<Host>,
     pub(super) flying: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     /// Pairs of addresses between which nothing passes.
@@ -45,6 +47,7 @@ impl Net {
             now: epoch(),
             nodes: Vec::new(),
             flying: VecDeque::new(),
+            delay: DELAY,
             cut: BTreeSet::new(),
         }
     }
@@ -195,7 +198,7 @@ impl Net {
             while let Some(transmit) = node.poll_transmit(now, &mut buf) {
                 let size = transmit.segment_size.unwrap_or(transmit.size).max(1);
                 for datagram in buf.chunks(size) {
-                    self.flying.push_back((now + DELAY, host.address, transmit.destination, datagram.to_vec()));
+                    self.flying.push_back((now + self.delay, host.address, transmit.destination, datagram.to_vec()));
                 }
                 buf.clear();
             }
