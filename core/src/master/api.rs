@@ -117,4 +117,12 @@ pub enum Warning {
     /// A new cluster was forced while this server was away: it joins anew.
     #[error("generation {0} was forced: the old state is void, joining as a new member")]
     Superseded(u64),
+    /// The servers that are to found a cluster together are not there.
+    #[error("waiting for {need} servers to found a cluster, {have} are here: start the others, or lower --expect")]
+    TooFew {
+        /// So many are expected, this one included.
+        need: usize,
+        /// So many are there, this one included.
+        have: usize,
+    },
 }

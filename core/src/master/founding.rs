@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::Warning;
 use crate::id::Id;
 
 /// What another server said of itself.
@@ -28,14 +29,18 @@ pub(super) struct Expecting {
     yields: bool,
     /// Since when all have been there and nothing was decided.
     complete_since: Option<Instant>,
+    /// Since when so many are there, and whether somebody was warned that they are too few.
+    short: Option<(Instant, usize, bool)>,
 }
 
 /// Two servers that both take themselves for the oldest are told apart by their Ids after so long.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long too few servers are there before somebody is warned.
+const SHORT: Duration = Duration::from_secs(10);
 
 impl Expecting {
     pub(super) fn new(servers: usize) -> Self {
-        Self { servers, others: BTreeMap::new(), yields: false, complete_since: None }
+        Self { servers, others: BTreeMap::new(), yields: false, complete_since: None, short: None }
     }
 
     pub(super) fn yields(&self) -> bool {
@@ -52,6 +57,15 @@ impl Expecting {
         if self.others.remove(id).is_some() {
             self.complete_since = None;
         }
+    }
+
+    /// How many servers are there, if they have been too few for long; once for each number.
+    pub(super) fn too_few(&mut self, now: Instant) -> Option<Warning> {
+        let have = self.others.len().saturating_add(1);
+        let (since, _, is_told) = self.short.filter(|(_, before, _)| *before == have).unwrap_or((now, have, false));
+        let is_due = have < self.servers && !is_told && now.saturating_duration_since(since) >= SHORT;
+        self.short = Some((since, have, is_told || is_due));
+        is_due.then_some(Warning::TooFew { need: self.servers, have })
     }
 
     /// Decides what can be decided. Returns whether this server founds the cluster, now.
@@ -139,6 +153,19 @@ mod tests {
             one.unlinked(&server(3));
         }
         assert!(one.yields(), "to the smaller Id, when its time is over");
+    }
+
+    #[test]
+    fn too_few_servers_are_told_once_for_each_number() {
+        let (start, mut one) = (epoch(), Expecting::new(3));
+        let told = |one: &mut Expecting, secs| one.too_few(start + Duration::from_secs(secs));
+        assert_eq!([told(&mut one, 0), told(&mut one, 9)], [None, None]);
+        assert_eq!(told(&mut one, 10), Some(Warning::TooFew { need: 3, have: 1 }));
+        assert_eq!(told(&mut one, 30), None);
+        one.heard(start, server(2), 1, true);
+        assert_eq!([told(&mut one, 40), told(&mut one, 50)], [None, Some(Warning::TooFew { need: 3, have: 2 })]);
+        one.heard(start, server(3), 1, true);
+        assert_eq!([told(&mut one, 60), told(&mut one, 90)], [None, None]);
     }
 
     #[test]

@@ -410,9 +410,13 @@ impl Council {
             Standing::Active | Standing::Out => return,
         };
         self.send_to_all(&Body::Ask { wish, passed_on: false });
-        if let Some((expecting, _)) = &self.expecting {
-            let (running_ms, yields) = (millis(self.running(now)), expecting.yields());
+        let running_ms = millis(self.running(now));
+        if let Some((expecting, _)) = &mut self.expecting {
+            let (yields, too_few) = (expecting.yields(), expecting.too_few(now));
             self.send_to_all(&Body::Expecting { running_ms, yields });
+            if let Some(warning) = too_few {
+                self.event(Event::Warning(warning));
+            }
         }
     }
 

@@ -291,6 +291,8 @@ fn alone_a_server_that_expects_others_founds_nothing() {
     world.boot(2, Start::Expect { servers: 3, cluster: ClusterId([2; 16]) });
     world.run(60_000);
     assert_eq!(world.view(1), MasterView::NoMaster(None));
+    let warning = Event::Warning(Warning::TooFew { need: 3, have: 2 });
+    assert_eq!(world.hosts[&1].events.iter().filter(|event| **event == warning).count(), 1);
 }
 
 #[test]
