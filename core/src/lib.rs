@@ -69,6 +69,8 @@
 //!
 //! What each call can make non-empty: [`Node::handle`] and every command may queue datagrams, events and orders. Events about messages come once each ([`Outcome`](node::Outcome)).
 //!
+//! Two programs with that loop, whole: `examples/blocking.rs` and, in a poll loop of its own, `examples/poll_loop.rs`.
+//!
 //! # What is promised
 //!
 //! | call | contract |

@@ -1,0 +1,196 @@
+//! Interleaved rounds: each work is done by one system right after the other, since machines change their speed.
+
+mod forwarder;
+mod meter;
+mod p2p;
+mod plain;
+mod report;
+
+use std::{
+    env, fmt,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use clap::ValueEnum;
+use serde::Serialize;
+use tokio::runtime;
+
+use self::{
+    meter::Sample,
+    report::{Report, Row},
+};
+use crate::Failure;
+
+/// How the comparison is run.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Print JSON: one line
+    #[arg(long)]
+    json: bool,
+    /// How many times each work is done by each system
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only this work; repeatable
+    #[arg(long, value_enum)]
+    only: Vec<Work>,
+}
+
+/// Who works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub(crate) enum System {
+    /// This project.
+    P2pcore,
+    /// Plain quinn.
+    Quinn,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+enum Work {
+    /// Requests one after another; the size is that of the request and of the reply
+    Rr,
+    /// Ordered messages, as fast as they go
+    Msg,
+    /// One transfer
+    Bulk,
+    /// Mutual handshakes one after another, each by a new node
+    Handshake,
+    /// As rr, by way of a third one
+    RelayRr,
+    /// As msg, by way of a third one
+    RelayMsg,
+    /// Links that nobody uses; the size is how many link ends there are
+    Idle,
+    /// A message of 1 KiB to each of so many nodes; the size is how many there are
+    Fanout,
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(if *self == Self::P2pcore { "p2pcore" } else { "quinn" })
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    /// Bytes.
+    size: usize,
+    time: Duration,
+    /// Not measured at the beginning.
+    warm_up: Duration,
+}
+
+const MIB: usize = 1024 * 1024;
+const WORKS: [(Work, usize); 13] = [
+    (Work::Rr, 64),
+    (Work::Rr, 1_024),
+    (Work::Msg, 64),
+    (Work::Msg, 1_024),
+    (Work::Msg, 16 * 1_024),
+    (Work::Bulk, 256 * MIB),
+    (Work::Handshake, 0),
+    (Work::RelayRr, 64),
+    (Work::RelayMsg, 1_024),
+    (Work::Idle, 870),
+    (Work::Fanout, 1),
+    (Work::Fanout, 10),
+    (Work::Fanout, 100),
+];
+const SYSTEMS: [System; 2] = [System::Quinn, System::P2pcore];
+/// Past this no further round begins.
+const MOST: Duration = Duration::from_secs(480);
+
+/// Measures, and prints what it found.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let works: Vec<_> =
+        WORKS.into_iter().filter(|(work, _)| options.only.is_empty() || options.only.contains(work)).collect();
+    let mut report = Report::new(works.iter().flat_map(|work| SYSTEMS.map(|system| Row::new(*work, system))));
+    let begun = Instant::now();
+    while report.rounds < options.rounds && begun.elapsed() < MOST {
+        for (work, size) in &works {
+            for system in SYSTEMS {
+                if !options.json {
+                    eprintln!("round {}: {work} {size} {system}", report.rounds + 1);
+                }
+                let sample =
+                    measure(*work, *size, system).map_err(|failure| format!("{work} {size} {system}: {failure}"))?;
+                report.add(*work, *size, system, sample);
+            }
+        }
+        report.rounds += 1;
+    }
+    if options.json {
+        println!("{}", report.json()?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+/// What the hidden command `idle` prints.
+pub(crate) fn print_idle(system: System) -> Result<(), Failure> {
+    let ends = WORKS.iter().find_map(|(work, size)| (*work == Work::Idle).then_some(*size)).unwrap_or(2);
+    let kib = threads()?.block_on(async {
+        match system {
+            System::P2pcore => p2p::idle(ends).await,
+            System::Quinn => plain::idle(ends).await,
+        }
+    })?;
+    println!("{kib}");
+    Ok(())
+}
+
+fn threads() -> Result<runtime::Runtime, Failure> {
+    Ok(runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn measure(work: Work, size: usize, system: System) -> Result<Sample, Failure> {
+    let seconds =
+        |time: f64, size| Load { size, time: Duration::from_secs_f64(time), warm_up: Duration::from_millis(100) };
+    let runtime = threads()?;
+    runtime.block_on(async {
+        match (work, system) {
+            (Work::Rr | Work::RelayRr, System::P2pcore) => {
+                p2p::request_reply(seconds(1.5, size), work == Work::RelayRr).await
+            }
+            (Work::Rr | Work::RelayRr, System::Quinn) => {
+                plain::request_reply(seconds(1.5, size), work == Work::RelayRr).await
+            }
+            (Work::Msg | Work::RelayMsg, System::P2pcore) => {
+                p2p::messages(seconds(1.5, size), work == Work::RelayMsg).await
+            }
+            (Work::Msg | Work::RelayMsg, System::Quinn) => {
+                plain::messages(seconds(1.5, size), work == Work::RelayMsg).await
+            }
+            (Work::Bulk, System::P2pcore) => p2p::bulk(seconds(0.0, size)).await,
+            (Work::Bulk, System::Quinn) => plain::bulk(seconds(0.0, size)).await,
+            (Work::Handshake, System::P2pcore) => p2p::handshakes(seconds(1.5, size)).await,
+            (Work::Handshake, System::Quinn) => plain::handshakes(seconds(1.5, size)).await,
+            (Work::Idle, system) => idle(system),
+            (Work::Fanout, System::P2pcore) => p2p::fan_out(seconds(1.5, 1_024), size).await,
+            (Work::Fanout, System::Quinn) => plain::fan_out(seconds(1.5, 1_024), size).await,
+        }
+    })
+}
+
+/// In a process of its own, whose memory nothing else has touched.
+fn idle(system: System) -> Result<Sample, Failure> {
+    let output = Command::new(env::current_exe()?).args(["idle", &system.to_string()]).output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    let kib = String::from_utf8(output.stdout)?.trim().parse()?;
+    Ok(Sample { value: kib, kib_per_link: Some(kib), ..Sample::default() })
+}

@@ -1,0 +1,276 @@
+//! p2pcore with its defaults, all nodes in this process: a server, and as many peers as are needed.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use p2pcore::{
+    Event, Id, Identity, NetworkKey, Role, SecretKey, ServerKey,
+    node::{Outcome, SendOptions},
+};
+use p2pcore_driver::{Delivery, Endpoint, NodeHandle, Options, Outcomes, Runtime};
+use p2pcore_tokio::TokioRuntime;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{
+    Load,
+    meter::{Sample, Stopwatch, resident_kib},
+};
+use crate::Failure;
+
+const CHUNK: usize = 64 * 1024;
+/// How long a node may take to be linked.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server and its peers.
+struct World {
+    runtime: Arc<dyn Runtime>,
+    server: NodeHandle,
+    peers: Vec<NodeHandle>,
+}
+
+fn options(role: Role, number: u64) -> Options {
+    let mut seed = [7; 32];
+    seed[..8].copy_from_slice(&number.to_be_bytes());
+    let mut options = Options::new(Identity::new(role, SecretKey::from_bytes(seed)), NetworkKey::from_bytes([7; 32]));
+    options.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    options.server_key = (role == Role::Server).then(|| ServerKey::from_bytes([8; 32]));
+    options
+}
+
+impl World {
+    async fn new(peers: usize, relay_only: bool) -> Result<Self, Failure> {
+        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current()?);
+        let mut founder = options(Role::Server, 0);
+        founder.found = true;
+        let server = Endpoint::start(runtime.clone(), founder)?;
+        let mut world = Self { runtime, server, peers: Vec::new() };
+        for number in 0..peers {
+            let peer = world.join(number as u64 + 1, relay_only).await?;
+            world.peers.push(peer);
+        }
+        Ok(world)
+    }
+
+    /// Starts a peer and waits until it is linked.
+    async fn join(&self, number: u64, relay_only: bool) -> Result<NodeHandle, Failure> {
+        let mut options = options(Role::Peer, number);
+        options.join = self.server.listen_addresses().to_vec();
+        options.relay_only = relay_only;
+        let peer = Endpoint::start(self.runtime.clone(), options)?;
+        let events = peer.events();
+        let linked = async {
+            while let Some(event) = events.next().await {
+                if matches!(event, Event::ServerUp { .. }) {
+                    return Ok(());
+                }
+            }
+            Err(Failure::from("the node ended"))
+        };
+        tokio::time::timeout(PATIENCE, linked).await??;
+        Ok(peer)
+    }
+
+    /// Who asks or sends, and who answers: a peer and the server, or two peers by way of the server.
+    async fn pair(relayed: bool) -> Result<(Self, NodeHandle, NodeHandle), Failure> {
+        let world = Self::new(if relayed { 2 } else { 1 }, relayed).await?;
+        let here = world.peers[0].clone();
+        let there = world.peers.get(1).unwrap_or(&world.server).clone();
+        let answering = echo(there.clone());
+        tokio::time::timeout(PATIENCE, async {
+            // known to each other, and the way between them measured
+            let mut asked = 0;
+            while asked < 50 {
+                match here.request(there.id(), Bytes::from(vec![7; 1_024]), None).await {
+                    Ok(_) => asked += 1,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        })
+        .await?;
+        answering.abort();
+        Ok((world, here, there))
+    }
+
+    async fn stop(self) {
+        for peer in &self.peers {
+            peer.stop().await;
+        }
+        self.server.stop().await;
+    }
+}
+
+/// Answers each request with itself.
+fn echo(node: NodeHandle) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Some(delivery) = node.recv().await {
+            if let Delivery::Request(request) = delivery {
+                let data = request.data.clone();
+                let _ = request.reply(data).await;
+            }
+        }
+    })
+}
+
+pub(super) async fn request_reply(load: Load, relayed: bool) -> Result<Sample, Failure> {
+    let (world, here, there) = World::pair(relayed).await?;
+    let answering = echo(there.clone());
+    let data = Bytes::from(vec![7; load.size]);
+    let mut watch = Stopwatch::start();
+    let (mut times, mut is_warm) = (Vec::new(), false);
+    while watch.elapsed() < load.time {
+        let begun = Instant::now();
+        let reply = here.request(there.id(), data.clone(), None).await?;
+        if reply.len() != data.len() {
+            return Err("a reply of another length".into());
+        }
+        times.push(begun.elapsed());
+        if !is_warm && watch.elapsed() > load.warm_up {
+            (watch, is_warm) = (Stopwatch::start(), true);
+            times.clear();
+        }
+    }
+    let sample = watch.latencies(times);
+    answering.abort();
+    world.stop().await;
+    Ok(sample)
+}
+
+/// Takes all messages and accepts them.
+fn reader(node: NodeHandle) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Some(delivery) = node.recv().await {
+            drop(delivery);
+        }
+    })
+}
+
+/// Counts the receipts; anything else is a failure.
+fn receipts(mut sent: mpsc::Receiver<Outcomes>) -> JoinHandle<Result<u64, Failure>> {
+    tokio::spawn(async move {
+        let mut delivered = 0;
+        while let Some(mut outcomes) = sent.recv().await {
+            while let Some((id, outcome)) = outcomes.next().await {
+                match outcome {
+                    Outcome::Delivered => delivered += 1,
+                    other => return Err(format!("{id}: {other:?}").into()),
+                }
+            }
+        }
+        Ok(delivered)
+    })
+}
+
+/// Messages in order in one lane, each with its receipt.
+pub(super) async fn messages(load: Load, relayed: bool) -> Result<Sample, Failure> {
+    let (world, here, there) = World::pair(relayed).await?;
+    let reading = reader(there.clone());
+    let sample = send_to(&here, &[there.id()], load).await;
+    reading.abort();
+    world.stop().await;
+    sample
+}
+
+async fn send_to(from: &NodeHandle, to: &[Id], load: Load) -> Result<Sample, Failure> {
+    let data = Bytes::from(vec![7; load.size]);
+    let (sender, receiver) = mpsc::channel(65_536);
+    let counting = receipts(receiver);
+    let watch = Stopwatch::start();
+    let mut sent = 0;
+    while watch.elapsed() < load.time {
+        let outcomes = from.send(to, data.clone(), SendOptions::default()).await?;
+        sender.send(outcomes).await?;
+        sent += to.len() as u64;
+    }
+    drop(sender);
+    let delivered = counting.await??;
+    let sample = watch.rate(delivered);
+    if delivered == sent { Ok(sample) } else { Err(format!("{sent} were sent and {delivered} arrived").into()) }
+}
+
+/// So many bytes over one byte stream.
+pub(super) async fn bulk(load: Load) -> Result<Sample, Failure> {
+    let (world, here, there) = World::pair(false).await?;
+    let to = there.id();
+    let reading = tokio::spawn(async move {
+        let (_, mut stream) = there.accept_stream().await.ok_or("the node ended")?;
+        let mut read = 0;
+        while let Some(bytes) = stream.read(usize::MAX).await.map_err(|reason| reason.to_string())? {
+            read += bytes.len() as u64;
+        }
+        Ok::<_, Failure>(read)
+    });
+    let chunk = Bytes::from(vec![7; CHUNK]);
+    let watch = Stopwatch::start();
+    let mut stream = here.open_stream(to).await?;
+    for _ in 0..load.size / CHUNK {
+        stream.write(chunk.clone()).await.map_err(|reason| reason.to_string())?;
+    }
+    stream.finish().await.map_err(|reason| reason.to_string())?;
+    let read = reading.await??;
+    let sample = watch.rate(read);
+    world.stop().await;
+    if read == load.size as u64 { Ok(sample) } else { Err(format!("{read} bytes arrived").into()) }
+}
+
+/// Peers one after another, each started, linked to the server and stopped.
+pub(super) async fn handshakes(load: Load) -> Result<Sample, Failure> {
+    let world = World::new(0, false).await?;
+    let watch = Stopwatch::start();
+    let mut made = 0;
+    while watch.elapsed() < load.time {
+        made += 1;
+        // dropping it says goodbye
+        drop(world.join(made, false).await?);
+    }
+    let sample = watch.rate(made);
+    world.stop().await;
+    Ok(sample)
+}
+
+/// One message to each of many peers, all named in one call.
+pub(super) async fn fan_out(load: Load, peers: usize) -> Result<Sample, Failure> {
+    let world = World::new(peers, false).await?;
+    let reading: Vec<_> = world.peers.iter().cloned().map(reader).collect();
+    let to: Vec<Id> = world.peers.iter().map(NodeHandle::id).collect();
+    let sample = send_to(&world.server, &to, load).await;
+    reading.iter().for_each(JoinHandle::abort);
+    world.stop().await;
+    sample
+}
+
+/// What a link and end weighs that nobody uses, in KiB, with its part of its node: servers, each linked to all others.
+pub(super) async fn idle(ends: usize) -> Result<f64, Failure> {
+    // what is there once is not counted
+    let small = World::new(2, false).await?;
+    let before = resident_kib()?;
+    let servers = (1..).find(|servers| servers * (servers - 1) >= ends).unwrap_or(2);
+    let runtime = small.runtime.clone();
+    let mut mesh: Vec<NodeHandle> = Vec::new();
+    for number in 0..servers as u64 {
+        let mut options = options(Role::Server, 1_000 + number);
+        options.found = number == 0;
+        options.join = mesh.first().map(|first| first.listen_addresses().to_vec()).unwrap_or_default();
+        mesh.push(Endpoint::start(runtime.clone(), options)?);
+    }
+    tokio::time::timeout(PATIENCE, async {
+        for server in &mesh {
+            loop {
+                let status = server.status().await?;
+                if status.servers.iter().filter(|other| other.linked).count() == servers - 1 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let kib = (resident_kib()? - before) / (servers * (servers - 1)) as f64;
+    drop((mesh, small));
+    Ok(kib)
+}

@@ -1,0 +1,45 @@
+//! What p2pcore costs beside plain quinn: whole work over loopback sockets, both in one run.
+
+mod compare;
+
+use std::{error::Error, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// What fails here ends the run.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// What p2pcore costs
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure p2pcore beside plain quinn, whole work over loopback sockets, in interleaved rounds
+    Compare(compare::Options),
+    /// Print what an idle link and end weighs in this process, in KiB
+    #[command(hide = true)]
+    Idle {
+        /// Whose links.
+        system: compare::System,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Compare(options) => compare::run(&options),
+        Command::Idle { system } => compare::print_idle(system),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("benches: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
