@@ -11,6 +11,9 @@ use crate::{
     relay::HEADER_LEN,
 };
 
+/// Bytes of one run: what an IP packet can say, less the headers.
+const MAX_RUN: usize = 65_000;
+
 /// Datagrams that are already whole: forwarded ones, copies for a second path.
 pub(super) struct Outgoing {
     route: Route,
@@ -18,6 +21,14 @@ pub(super) struct Outgoing {
     segment_size: Option<usize>,
     ecn: u8,
     owner: Option<LinkToken>,
+}
+
+impl Outgoing {
+    fn is_run_with(&self, next: &Self) -> bool {
+        let one_each = self.segment_size.is_none() && next.segment_size.is_none();
+        let same_way = (self.route, self.owner, self.ecn) == (next.route, next.owner, next.ecn);
+        one_each && same_way && next.data.len() <= self.data.len()
+    }
 }
 
 /// The real address at the end of a route, and the link whose packets go there.
@@ -46,7 +57,9 @@ impl Node {
         while let Some(outgoing) = self.outgoing.pop_front() {
             let start = buf.len();
             buf.extend_from_slice(&outgoing.data);
+            let joined = self.join(&outgoing, buf);
             let Outgoing { route, segment_size, ecn, owner, .. } = outgoing;
+            let segment_size = segment_size.or(joined);
             if let Some(transmit) = self.finish(route, start, segment_size, ecn, owner, buf) {
                 return Some(transmit);
             }
@@ -71,6 +84,23 @@ impl Node {
             }
         }
         None
+    }
+
+    /// Appends the datagrams that follow on the same way, so that the kernel cuts one run: all have one size, and only the
+    /// last may be shorter. Returns that size if there are any.
+    fn join(&mut self, first: &Outgoing, buf: &mut Vec<u8>) -> Option<usize> {
+        let size = first.data.len();
+        let most = self.config.max_segments.min(MAX_RUN / size.max(1));
+        let (mut count, mut last) = (1, size);
+        while count < most
+            && last == size
+            && self.outgoing.front().is_some_and(|next| first.is_run_with(next))
+            && let Some(next) = self.outgoing.pop_front()
+        {
+            buf.extend_from_slice(&next.data);
+            (count, last) = (count + 1, next.data.len());
+        }
+        (count > 1).then_some(size)
     }
 
     /// Turns the bytes from `start` into datagrams for a real address; `None` if the route has gone.

@@ -12,7 +12,7 @@ mod twins;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::{NetworkKey, Reason, Role, SecretKey, ServerKey};
@@ -409,4 +409,22 @@ fn a_link_to_a_peer_that_is_in_no_directory_any_more_is_asked_whether_it_lives()
     net.send(1, 2, "too late");
     net.run(Duration::from_millis(10));
     assert_eq!(net.outcomes(1), [Outcome::Failed(Reason::Offline)]);
+}
+
+#[test]
+fn what_is_forwarded_leaves_in_runs_of_one_way_and_one_size() {
+    let mut net = Net::cluster(1, 0);
+    net.run(secs(1));
+    let (now, far) = (net.now, [192, 0, 2, 99]);
+    let node = net.node(0);
+    for (port, len) in [(1, 100), (1, 100), (1, 60), (1, 100), (2, 100), (2, 120)] {
+        let route = Route::Udp { socket: SocketId(0), remote: (far, port).into() };
+        node.queue(route, BytesMut::zeroed(len), None, 0, None);
+    }
+    let (mut runs, mut buf) = (Vec::new(), Vec::new());
+    while let Some(transmit) = node.poll_transmit(now, &mut buf) {
+        runs.push((transmit.destination.port(), transmit.size, transmit.segment_size));
+        buf.clear();
+    }
+    assert_eq!(runs, [(1, 260, Some(100)), (1, 100, None), (2, 100, None), (2, 120, None)]);
 }
