@@ -11,8 +11,10 @@ use crate::{
     relay::HEADER_LEN,
 };
 
-/// Bytes of one run: what an IP packet can say, less the headers.
-const MAX_RUN: usize = 65_000;
+/// Bytes of one run: what an IP packet can say, less the headers of relays.
+const MAX_RUN: usize = 64_000;
+/// Datagrams of one run: more the kernel refuses.
+const MAX_RUN_SEGMENTS: usize = 64;
 
 /// Datagrams that are already whole: forwarded ones, copies for a second path.
 pub(super) struct Outgoing {
@@ -24,10 +26,11 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    fn is_run_with(&self, next: &Self) -> bool {
+    fn is_run_with(&self, next: &Self, may_be_shorter: bool) -> bool {
         let one_each = self.segment_size.is_none() && next.segment_size.is_none();
         let same_way = (self.route, self.owner, self.ecn) == (next.route, next.owner, next.ecn);
-        one_each && same_way && next.data.len() <= self.data.len()
+        let fits = next.data.len() == self.data.len() || may_be_shorter && next.data.len() < self.data.len();
+        one_each && same_way && fits
     }
 }
 
@@ -87,14 +90,15 @@ impl Node {
     }
 
     /// Appends the datagrams that follow on the same way, so that the kernel cuts one run: all have one size, and only the
-    /// last may be shorter. Returns that size if there are any.
+    /// last may be shorter. A first one of its own size may be a probe that is too long for the way: nothing follows it.
+    /// Returns that size if there are any.
     fn join(&mut self, first: &Outgoing, buf: &mut Vec<u8>) -> Option<usize> {
         let size = first.data.len();
-        let most = self.config.max_segments.min(MAX_RUN / size.max(1));
+        let most = self.config.max_segments.min(MAX_RUN_SEGMENTS).min(MAX_RUN / size.max(1));
         let (mut count, mut last) = (1, size);
         while count < most
             && last == size
-            && self.outgoing.front().is_some_and(|next| first.is_run_with(next))
+            && self.outgoing.front().is_some_and(|next| first.is_run_with(next, count > 1))
             && let Some(next) = self.outgoing.pop_front()
         {
             buf.extend_from_slice(&next.data);

@@ -60,7 +60,7 @@ impl Node {
         if bytes.len() > MAX_CONTROL {
             // only what a server that lies made this node repeat is so long, and it would cost the link
             tracing::warn!(bytes = bytes.len(), "a control message is too long and is not sent");
-            return;
+            return self.count("control messages too long");
         }
         let Some(entry) = self.links.get_mut(token) else { return };
         let sent = entry.link.send_control(&bytes);

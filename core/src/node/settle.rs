@@ -19,6 +19,8 @@ use crate::{
 
 /// How long an old link has to answer before a newcomer of another run takes its place; three round trips if that is longer.
 const CHALLENGE: Duration = Duration::from_millis(1000);
+/// The most of that: so long a link lives at least that hears nothing.
+const MAX_CHALLENGE: Duration = Duration::from_secs(5);
 /// How long a refused link stays, so that it hears why.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -98,7 +100,7 @@ impl Node {
         let Some(current) = self.remotes.get(&id).and_then(|remote| remote.current) else { return };
         let Some(old) = self.links.get_mut(current) else { return };
         old.link.challenge(now);
-        let patience = CHALLENGE.max(old.link.rtt().unwrap_or_default().saturating_mul(3));
+        let patience = old.link.rtt().unwrap_or_default().saturating_mul(3).clamp(CHALLENGE, MAX_CHALLENGE);
         self.dirty.insert(current);
         let running = self.remote(id).challenger;
         if let (Some(running), None) = (running, newcomer) {

@@ -1,6 +1,6 @@
 //! What bounds the work and the memory of one node.
 
-/// The bounds of one node; all of them may differ from node to node.
+/// The bounds of one node; all of them may differ from node to node, but for `max_uncommitted`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Entries in one append message, at least 1. Default 64.
@@ -10,7 +10,8 @@ pub struct Limits {
     /// Append messages under way to one follower, at least 1. Default 16.
     pub max_inflight: usize,
     /// Entries that a leader accepts beyond its commit index; more proposals are refused. A follower takes at most twice as
-    /// many beyond its own. Default 1,024.
+    /// many beyond its own, so it is to be the same at all nodes, and far more than there are leaders in a row that commit
+    /// nothing. Default 1,024.
     pub max_uncommitted: usize,
     /// The length of a proposed command in bytes. Default 64 KiB.
     pub max_command_bytes: usize,

@@ -417,7 +417,7 @@ fn what_is_forwarded_leaves_in_runs_of_one_way_and_one_size() {
     net.run(secs(1));
     let (now, far) = (net.now, [192, 0, 2, 99]);
     let node = net.node(0);
-    for (port, len) in [(1, 100), (1, 100), (1, 60), (1, 100), (2, 100), (2, 120)] {
+    for (port, len) in [(1, 100), (1, 100), (1, 60), (1, 100), (2, 100), (2, 120), (3, 1_452), (3, 1_200)] {
         let route = Route::Udp { socket: SocketId(0), remote: (far, port).into() };
         node.queue(route, BytesMut::zeroed(len), None, 0, None);
     }
@@ -426,5 +426,8 @@ fn what_is_forwarded_leaves_in_runs_of_one_way_and_one_size() {
         runs.push((transmit.destination.port(), transmit.size, transmit.segment_size));
         buf.clear();
     }
-    assert_eq!(runs, [(1, 260, Some(100)), (1, 100, None), (2, 100, None), (2, 120, None)]);
+    assert_eq!(
+        runs,
+        [(1, 260, Some(100)), (1, 100, None), (2, 100, None), (2, 120, None), (3, 1_452, None), (3, 1_200, None)]
+    );
 }
