@@ -7,6 +7,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::Load;
 use crate::Failure;
 
 /// What one measurement of one system gave. Rates are per second of wall time.
@@ -48,12 +49,33 @@ impl Stopwatch {
     }
 
     /// One latency for each operation: their median is the value.
-    pub(super) fn latencies(&self, mut each: Vec<Duration>) -> Sample {
+    fn latencies(&self, mut each: Vec<Duration>) -> Sample {
         each.sort_unstable();
         let [p50, p99] = [50, 99].map(|percent| percentile(&each, percent));
         let rate = self.rate(each.len() as u64);
         Sample { value: p50, p50_us: Some(p50), p99_us: Some(p99), ..rate }
     }
+}
+
+/// Asks again and again, one request after the reply to another; `ask` returns how long its reply is.
+pub(super) async fn ask_in_turn(
+    load: Load,
+    mut ask: impl AsyncFnMut() -> Result<usize, Failure>,
+) -> Result<Sample, Failure> {
+    let mut watch = Stopwatch::start();
+    let (mut times, mut is_warm) = (Vec::new(), false);
+    while watch.elapsed() < load.time {
+        let begun = Instant::now();
+        if ask().await? != load.size {
+            return Err("a reply of another length".into());
+        }
+        times.push(begun.elapsed());
+        if !is_warm && watch.elapsed() > load.warm_up {
+            (watch, is_warm) = (Stopwatch::start(), true);
+            times.clear();
+        }
+    }
+    Ok(watch.latencies(times))
 }
 
 /// In microseconds, that so many of a hundred do not exceed.

@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     Load,
-    meter::{Sample, Stopwatch, resident_kib},
+    meter::{Sample, Stopwatch, ask_in_turn, resident_kib},
 };
 use crate::Failure;
 
@@ -119,21 +119,7 @@ pub(super) async fn request_reply(load: Load, relayed: bool) -> Result<Sample, F
     let (world, here, there) = World::pair(relayed).await?;
     let answering = echo(there.clone());
     let data = Bytes::from(vec![7; load.size]);
-    let mut watch = Stopwatch::start();
-    let (mut times, mut is_warm) = (Vec::new(), false);
-    while watch.elapsed() < load.time {
-        let begun = Instant::now();
-        let reply = here.request(there.id(), data.clone(), None).await?;
-        if reply.len() != data.len() {
-            return Err("a reply of another length".into());
-        }
-        times.push(begun.elapsed());
-        if !is_warm && watch.elapsed() > load.warm_up {
-            (watch, is_warm) = (Stopwatch::start(), true);
-            times.clear();
-        }
-    }
-    let sample = watch.latencies(times);
+    let sample = ask_in_turn(load, async || Ok(here.request(there.id(), data.clone(), None).await?.len())).await?;
     answering.abort();
     world.stop().await;
     Ok(sample)

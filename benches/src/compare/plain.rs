@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::{
     Load,
     forwarder::Forwarder,
-    meter::{Sample, Stopwatch, resident_kib},
+    meter::{Sample, Stopwatch, ask_in_turn, resident_kib},
 };
 use crate::Failure;
 
@@ -126,24 +126,13 @@ pub(super) async fn request_reply(load: Load, relayed: bool) -> Result<Sample, F
         Ok::<_, Failure>(())
     });
     let data = Bytes::from(vec![7; load.size]);
-    let mut watch = Stopwatch::start();
-    let (mut times, mut is_warm) = (Vec::new(), false);
-    while watch.elapsed() < load.time {
-        let begun = Instant::now();
+    let sample = ask_in_turn(load, async || {
         let (mut send, mut recv) = here.open_bi().await?;
         send.write_chunk(data.clone()).await?;
         send.finish()?;
-        let reply = recv.read_to_end(1 << 20).await?;
-        if reply.len() != data.len() {
-            return Err("a reply of another length".into());
-        }
-        times.push(begun.elapsed());
-        if !is_warm && watch.elapsed() > load.warm_up {
-            (watch, is_warm) = (Stopwatch::start(), true);
-            times.clear();
-        }
-    }
-    let sample = watch.latencies(times);
+        Ok(recv.read_to_end(1 << 20).await?.len())
+    })
+    .await?;
     world.close().await;
     server.await??;
     Ok(sample)
