@@ -1,6 +1,6 @@
 //! Who a node is: its role, its key, the Id that follows from the key, its name and its incarnation.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use subtle::ConstantTimeEq;
@@ -303,8 +303,9 @@ impl fmt::Debug for ClusterId {
 }
 
 /// A human name, not unique: at most [`Name::MAX_LEN`] bytes, no control characters.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Name(String);
+/// Clones share the text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<str>);
 
 impl Name {
     /// The longest name, in bytes of UTF-8.
@@ -321,7 +322,7 @@ impl Name {
         } else if name.chars().any(char::is_control) {
             Err(NameError::ControlCharacter)
         } else {
-            Ok(Self(name))
+            Ok(Self(name.into()))
         }
     }
 
@@ -334,6 +335,12 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -1,13 +1,14 @@
 //! What arrives: messages and requests, whose senders learn when the application has taken them.
 
-use async_channel::Sender;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Id, Name, Reason,
     node::{Receipt, ReplyToken},
 };
 
-use crate::{command::Notice, oneshot};
+use crate::{command::Notice, oneshot, tray::Tray};
 
 /// In the driver's queue: dropping it there sends no receipt.
 pub(crate) enum Inbound {
@@ -16,7 +17,7 @@ pub(crate) enum Inbound {
 }
 
 impl Inbound {
-    pub(crate) fn hand_over(self, notices: &Sender<Notice>) -> Delivery {
+    pub(crate) fn hand_over(self, notices: &Arc<Tray<Notice>>) -> Delivery {
         let ticket = |receipt| Ticket { receipt, notices: notices.clone() };
         match self {
             Self::Message { from, name, lane, data, receipt } => {
@@ -34,12 +35,12 @@ impl Inbound {
 #[derive(Debug)]
 struct Ticket {
     receipt: Receipt,
-    notices: Sender<Notice>,
+    notices: Arc<Tray<Notice>>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let _ = self.notices.try_send(Notice::Handed(self.receipt));
+        let _ = self.notices.try_put(Notice::Handed(self.receipt));
     }
 }
 
@@ -113,7 +114,7 @@ impl Request {
 #[derive(Debug)]
 pub struct Responder {
     token: Option<ReplyToken>,
-    notices: Sender<Notice>,
+    notices: Arc<Tray<Notice>>,
 }
 
 impl Responder {
@@ -132,7 +133,7 @@ impl Responder {
 
     fn answer(&mut self, result: Result<Bytes, Reason>, reply: Option<oneshot::Sender<Result<(), CommandError>>>) {
         if let Some(token) = self.token.take() {
-            let _ = self.notices.try_send(Notice::Reply { token, result, reply });
+            let _ = self.notices.try_put(Notice::Reply { token, result, reply });
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     office::Office,
     sockets::{self, Socket},
     state::StateDir,
+    tray::{Shelf, Tray},
 };
 
 /// Datagrams that wait for the application; past it, the oldest are dropped.
@@ -99,15 +100,15 @@ pub(crate) fn launch(
     network: LocalNetwork,
     clocks: ReadClocks,
 ) -> Result<NodeHandle, StartFailure> {
-    let (command_sender, commands) = async_channel::bounded(MAX_COMMANDS);
+    let commands = Arc::new(Tray::new(MAX_COMMANDS));
     // bounded by what the node hands out: messages not taken yet, streams, orders to the disk
-    let (notice_sender, notices) = async_channel::unbounded();
-    let (inbound_sender, inbound) = async_channel::unbounded();
+    let notices = Arc::new(Tray::new(usize::MAX));
+    let inbound = Arc::new(Shelf::new());
     let (accepted, streams) = async_channel::unbounded();
     let (datagram_sender, datagrams) = async_channel::bounded(MAX_DATAGRAMS);
     let (end, ended) = async_channel::bounded(1);
     let listen = network.sockets.iter().map(|(_, address)| *address).collect();
-    let keeper = keeper::start(state, network, notice_sender.clone(), end)
+    let keeper = keeper::start(state, network, notices.clone(), end)
         .map_err(|source| StartFailure::System { what: "start a thread", source })?;
     let hub = Arc::new(Hub::default());
     let flow = Arc::new(Flow::new(&options.config));
@@ -117,9 +118,9 @@ pub(crate) fn launch(
         name: options.name,
         listen,
         config: options.config,
-        commands: command_sender,
-        notices: notice_sender.clone(),
-        inbound,
+        commands: commands.clone(),
+        notices: notices.clone(),
+        inbound: inbound.clone(),
         datagrams,
         streams,
         hub: hub.clone(),
@@ -134,9 +135,9 @@ pub(crate) fn launch(
         timer: runtime.timer(Instant::now()),
         filter: options.filter,
         commands,
-        notices,
+        notices: notices.clone(),
         keeper,
-        desk: Desk::new(flow, hub, office, inbound_sender, datagram_sender, accepted, notice_sender),
+        desk: Desk::new(flow, hub, office, inbound, datagram_sender, accepted, notices),
     });
     runtime.spawn(Box::pin(driver));
     Ok(NodeHandle(Arc::new(shared)))

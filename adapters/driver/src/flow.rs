@@ -93,12 +93,12 @@ impl Flow {
     }
 
     /// One message is over. Says whether an `Unblocked` is due: when a quarter of the room is free again.
-    pub(crate) fn leave(&self, to: Id, len: usize) -> bool {
+    pub(crate) fn leave(&self, to: Id, messages: usize, bytes: usize) -> bool {
         let (woken, unblocked) = {
             let mut accounts = self.lock();
             let Some(account) = accounts.get_mut(&to) else { return false };
-            account.messages = account.messages.saturating_sub(1);
-            account.bytes = account.bytes.saturating_sub(len);
+            account.messages = account.messages.saturating_sub(messages);
+            account.bytes = account.bytes.saturating_sub(bytes);
             let roomy = account.messages <= self.max_messages / 4 * 3 && account.bytes <= self.max_bytes / 4 * 3;
             let empty = account.messages == 0;
             let mut woken = Vec::new();
@@ -144,9 +144,9 @@ mod tests {
         }
         assert_eq!(flow.try_enter(&[b, a], 1), Err(a));
         assert_eq!(flow.try_enter(&[a], 1), Err(a));
-        assert!(flow.leave(a, 1));
-        assert!(!flow.leave(a, 1));
-        assert!(!flow.leave(b, 1), "nothing was entered for b");
+        assert!(flow.leave(a, 1, 1));
+        assert!(!flow.leave(a, 1, 1));
+        assert!(!flow.leave(b, 1, 1), "nothing was entered for b");
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
         let (flow, a) = (flow(4, 100), id(1));
         assert_eq!(flow.try_enter(&[a], 1_000), Ok(()));
         assert_eq!(flow.try_enter(&[a], 1), Err(a));
-        assert!(flow.leave(a, 1_000));
+        assert!(flow.leave(a, 1, 1_000));
         assert_eq!(flow.try_enter(&[a], 60), Ok(()));
         assert_eq!(flow.try_enter(&[a], 41), Err(a));
         assert_eq!(flow.try_enter(&[a], 40), Ok(()));
@@ -175,9 +175,9 @@ mod tests {
         flow.try_enter(&[a], 60).unwrap();
         flow.try_enter(&[a], 20).unwrap();
         assert!(flow.poll_enter(&mut cx, &[a], 90).is_pending());
-        flow.leave(a, 60);
+        flow.leave(a, 1, 60);
         assert!(flow.poll_enter(&mut cx, &[a], 90).is_pending());
-        flow.leave(a, 20);
+        flow.leave(a, 1, 20);
         assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 2);
         assert!(flow.poll_enter(&mut cx, &[a], 90).is_ready());
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
-use async_channel::{Receiver, Sender};
+use async_channel::Receiver;
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Config, Event, Id, Name, Role,
@@ -17,6 +17,7 @@ use crate::{
     flow::Flow,
     office::Office,
     oneshot,
+    tray::{Refused, Shelf, Tray},
 };
 
 /// What all clones of a handle share.
@@ -25,9 +26,9 @@ pub(crate) struct Shared {
     pub(crate) name: Name,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) config: Config,
-    pub(crate) commands: Sender<Command>,
-    pub(crate) notices: Sender<Notice>,
-    pub(crate) inbound: Receiver<Inbound>,
+    pub(crate) commands: Arc<Tray<Command>>,
+    pub(crate) notices: Arc<Tray<Notice>>,
+    pub(crate) inbound: Arc<Shelf<Inbound>>,
     pub(crate) datagrams: Receiver<(Id, Bytes)>,
     pub(crate) streams: Receiver<ByteStream>,
     pub(crate) hub: Arc<Hub>,
@@ -35,6 +36,13 @@ pub(crate) struct Shared {
     pub(crate) office: Arc<Office>,
     /// Closed when the driver has ended.
     pub(crate) ended: Receiver<()>,
+}
+
+impl Drop for Shared {
+    /// The last handle is gone: the driver finishes what was asked, and then the node.
+    fn drop(&mut self) {
+        self.commands.close();
+    }
 }
 
 /// A running node. Clones are cheap; the node says goodbye and ends when the last one is dropped.
@@ -78,7 +86,7 @@ impl NodeHandle {
         let mut entered = Entered { shared: &self.0, to, len: data.len(), armed: true };
         let (outcomes, slot) = Outcomes::new(to.len());
         let command = Command::Send { to: To::from(to), data, options, slot };
-        self.0.commands.send(command).await.map_err(|_| CommandError::Stopped)?;
+        self.0.commands.put(command).await.map_err(|_| CommandError::Stopped)?;
         entered.armed = false;
         Ok(outcomes)
     }
@@ -96,14 +104,19 @@ impl NodeHandle {
         }
         let mut entered = Entered { shared: &self.0, to, len: data.len(), armed: true };
         let (outcomes, slot) = Outcomes::new(to.len());
-        match self.0.commands.try_send(Command::Send { to: To::from(to), data, options, slot }) {
+        match self.0.commands.try_put(Command::Send { to: To::from(to), data, options, slot }) {
             Ok(()) => {
                 entered.armed = false;
                 Ok(outcomes)
             }
-            Err(async_channel::TrySendError::Full(Command::Send { to: all, data, .. })) => {
+            Err(Refused::Full(Command::Send { to: all, data, .. })) => {
                 let to = all.as_slice().first().copied().ok_or(CommandError::BadDestinations)?;
                 self.0.flow.queue_gave_back(to);
+                // taken meanwhile: the driver may have told before this was noted
+                if !self.0.commands.is_full() {
+                    let roomy = self.0.flow.take_queue_gave_back();
+                    roomy.into_iter().for_each(|to| self.0.hub.put(Event::Unblocked { to }));
+                }
                 Err(CommandError::Blocked { to, data })
             }
             Err(_) => Err(CommandError::Stopped),
@@ -150,13 +163,12 @@ impl NodeHandle {
 
     /// The next message or request; `None` when the node has ended.
     pub async fn recv(&self) -> Option<Delivery> {
-        let inbound = self.0.inbound.recv().await.ok()?;
-        Some(inbound.hand_over(&self.0.notices))
+        Some(self.0.inbound.take().await?.hand_over(&self.0.notices))
     }
 
     /// The next message or request, if there is one already.
     pub fn try_recv(&self) -> Option<Delivery> {
-        Some(self.0.inbound.try_recv().ok()?.hand_over(&self.0.notices))
+        Some(self.0.inbound.try_take()?.hand_over(&self.0.notices))
     }
 
     /// A new reader of events; the first one sees everything since the start.
@@ -203,7 +215,7 @@ impl NodeHandle {
 
     /// Says goodbye to all and waits until the node has ended, which takes at most about a second and a half.
     pub async fn stop(&self) {
-        let _ = self.0.notices.try_send(Notice::Stop);
+        let _ = self.0.notices.try_put(Notice::Stop);
         self.ended().await;
     }
 
@@ -214,7 +226,7 @@ impl NodeHandle {
 
     pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
-        self.0.commands.send(command(sender)).await.ok()?;
+        self.0.commands.put(command(sender)).await.ok()?;
         receiver.recv().await
     }
 }
@@ -237,7 +249,7 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         if self.armed {
             for id in self.to {
-                if self.shared.flow.leave(*id, self.len) {
+                if self.shared.flow.leave(*id, 1, self.len) {
                     self.shared.hub.put(Event::Unblocked { to: *id });
                 }
             }

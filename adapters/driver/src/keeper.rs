@@ -3,14 +3,17 @@
 use std::{
     io,
     net::IpAddr,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use p2pcore::node::{LocalNetwork, Persist, PersistId};
 
-use crate::{command::Notice, state::StateDir};
+use crate::{command::Notice, state::StateDir, tray::Tray};
 
 /// How long a change of the interfaces may go unnoticed.
 const INTERFACE_INTERVAL: Duration = Duration::from_secs(3);
@@ -35,7 +38,7 @@ pub(crate) fn interfaces() -> io::Result<Vec<IpAddr>> {
 pub(crate) fn start(
     state: Option<StateDir>,
     network: LocalNetwork,
-    notices: async_channel::Sender<Notice>,
+    notices: Arc<Tray<Notice>>,
     ended: async_channel::Sender<()>,
 ) -> io::Result<Sender<Persist>> {
     let (sender, orders) = channel();
@@ -50,7 +53,7 @@ pub(crate) fn start(
 struct Keeper {
     state: Option<StateDir>,
     network: LocalNetwork,
-    notices: async_channel::Sender<Notice>,
+    notices: Arc<Tray<Notice>>,
     /// The newest state, if it is not on disk.
     unwritten: Option<Persist>,
     /// The orders that it answers.
@@ -100,14 +103,14 @@ impl Keeper {
             return;
         }
         self.unwritten = None;
-        let _ = self.notices.try_send(Notice::Persisted(std::mem::take(&mut self.waiting)));
+        let _ = self.notices.try_put(Notice::Persisted(std::mem::take(&mut self.waiting)));
     }
 
     fn look(&mut self) {
         match interfaces() {
             Ok(interfaces) if interfaces != self.network.interfaces => {
                 self.network.interfaces = interfaces;
-                let _ = self.notices.try_send(Notice::NetworkChanged(self.network.clone()));
+                let _ = self.notices.try_put(Notice::NetworkChanged(self.network.clone()));
             }
             Ok(_) => {}
             Err(error) => tracing::debug!("cannot list the interfaces: {error}"),
@@ -117,28 +120,36 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use bytes::Bytes;
-    use futures_lite::future::block_on;
+    use futures_lite::future::{block_on, poll_fn, poll_once};
     use p2pcore::{Identity, Role, SecretKey};
 
     use super::*;
+
+    fn taken(notices: &Tray<Notice>) -> Vec<Notice> {
+        let mut taken = VecDeque::new();
+        block_on(poll_fn(|cx| notices.poll_take(cx, &mut taken)));
+        taken.into()
+    }
 
     #[test]
     fn orders_are_answered_once_they_are_on_disk_and_the_lock_goes_last() {
         let dir = tempfile::tempdir().unwrap();
         let owner = Identity::new(Role::Peer, SecretKey::from_bytes([1; 32])).id();
-        let (notices, answers) = async_channel::unbounded();
+        let notices = Arc::new(Tray::new(usize::MAX));
         let (ended, wait) = async_channel::bounded(1);
         let state = StateDir::open(dir.path(), owner).unwrap();
-        let orders = start(Some(state), LocalNetwork::default(), notices, ended).unwrap();
+        let orders = start(Some(state), LocalNetwork::default(), notices.clone(), ended).unwrap();
         for id in 0..3 {
             orders.send(Persist { id: PersistId(id), state: Bytes::from(vec![id as u8]) }).unwrap();
         }
         let mut answered = Vec::new();
         while answered.len() < 3 {
-            match block_on(answers.recv()).unwrap() {
-                Notice::Persisted(ids) => answered.extend(ids),
-                _ => panic!("not an answer"),
+            for answer in taken(&notices) {
+                let Notice::Persisted(ids) = answer else { panic!("not an answer") };
+                answered.extend(ids);
             }
         }
         assert_eq!(answered, [PersistId(0), PersistId(1), PersistId(2)]);
@@ -152,17 +163,17 @@ mod tests {
     fn a_refusing_disk_confirms_nothing_and_is_tried_again() {
         let dir = tempfile::tempdir().unwrap();
         let owner = Identity::new(Role::Peer, SecretKey::from_bytes([1; 32])).id();
-        let (notices, answers) = async_channel::unbounded();
+        let notices = Arc::new(Tray::new(usize::MAX));
         let (ended, _wait) = async_channel::bounded(1);
         let state = StateDir::open(dir.path(), owner).unwrap();
         let obstacle = dir.path().join("core.state.tmp");
         std::fs::create_dir(&obstacle).unwrap();
-        let orders = start(Some(state), LocalNetwork::default(), notices, ended).unwrap();
+        let orders = start(Some(state), LocalNetwork::default(), notices.clone(), ended).unwrap();
         orders.send(Persist { id: PersistId(7), state: Bytes::from_static(b"kept") }).unwrap();
         thread::sleep(Duration::from_millis(100));
-        assert!(answers.try_recv().is_err());
+        assert!(block_on(poll_once(poll_fn(|cx| notices.poll_take(cx, &mut VecDeque::new())))).is_none());
         std::fs::remove_dir(&obstacle).unwrap();
-        assert!(matches!(block_on(answers.recv()), Ok(Notice::Persisted(ids)) if ids == [PersistId(7)]));
+        assert!(matches!(&taken(&notices)[..], [Notice::Persisted(ids)] if *ids == [PersistId(7)]));
     }
 
     #[test]
@@ -174,14 +185,13 @@ mod tests {
 
     #[test]
     fn a_change_of_the_interfaces_is_told_once() {
-        let (notices, told) = async_channel::unbounded();
+        let notices = Arc::new(Tray::new(usize::MAX));
         let network = LocalNetwork { advertised: vec!["192.0.2.1:1".parse().unwrap()], ..LocalNetwork::default() };
         let mut keeper =
-            Keeper { state: None, network: network.clone(), notices, unwritten: None, waiting: Vec::new() };
+            Keeper { state: None, network: network.clone(), notices: notices.clone(), unwritten: None, waiting: Vec::new() };
         keeper.look();
         keeper.look();
-        let Ok(Notice::NetworkChanged(now)) = told.try_recv() else { panic!("not told") };
-        assert_eq!(now, LocalNetwork { interfaces: interfaces().unwrap(), ..network });
-        assert!(told.try_recv().is_err());
+        let [Notice::NetworkChanged(now)] = &taken(&notices)[..] else { panic!("not told once") };
+        assert_eq!(*now, LocalNetwork { interfaces: interfaces().unwrap(), ..network });
     }
 }

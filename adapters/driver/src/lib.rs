@@ -27,6 +27,7 @@ mod runtime;
 mod sockets;
 mod state;
 mod stream;
+mod tray;
 #[cfg(test)]
 mod testing;
 

@@ -2,7 +2,6 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use async_channel::WeakSender;
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Id,
@@ -14,6 +13,7 @@ use crate::{
     NodeHandle, Outcomes, RequestError,
     command::{Command, Sought},
     oneshot,
+    tray::Tray,
 };
 
 impl NodeHandle {
@@ -26,7 +26,7 @@ impl NodeHandle {
     /// The right of this node to act as Master, if it has it now.
     pub fn guard(&self) -> Option<MasterGuard> {
         let token = self.0.office.token()?;
-        Some(MasterGuard { office: Arc::clone(&self.0.office), token, commands: self.0.commands.downgrade() })
+        Some(MasterGuard { office: Arc::clone(&self.0.office), token, commands: Arc::clone(&self.0.commands) })
     }
 
     /// Sends `data` to whoever is Master, and waits while the queue to it is full. The one outcome names the Master that it
@@ -119,7 +119,7 @@ pub struct MasterGuard {
     office: Arc<crate::office::Office>,
     token: Token,
     // a guard keeps no node running
-    commands: WeakSender<Command>,
+    commands: Arc<Tray<Command>>,
 }
 
 impl MasterGuard {
@@ -158,9 +158,7 @@ impl MasterGuard {
         command: impl FnOnce(Option<Token>, oneshot::Sender<Result<(), CommandError>>) -> Command,
     ) -> Result<(), CommandError> {
         let (sender, receiver) = oneshot::channel();
-        let commands = self.commands.upgrade().ok_or(CommandError::Stopped)?;
-        commands.send(command(Some(self.token), sender)).await.map_err(|_| CommandError::Stopped)?;
-        drop(commands);
+        self.commands.put(command(Some(self.token), sender)).await.map_err(|_| CommandError::Stopped)?;
         receiver.recv().await.unwrap_or(Err(CommandError::Stopped))
     }
 }

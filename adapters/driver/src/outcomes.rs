@@ -11,7 +11,9 @@ use p2pcore::{Id, node::Outcome};
 
 #[derive(Debug)]
 struct State {
-    ready: VecDeque<(Id, Outcome)>,
+    first: Option<(Id, Outcome)>,
+    /// Those behind the first; nothing is allocated for one destination.
+    more: VecDeque<(Id, Outcome)>,
     /// Outcomes that were not taken yet, those to come included.
     left: usize,
     waker: Option<Waker>,
@@ -32,7 +34,10 @@ impl Slot {
         }
         let waker = {
             let mut state = self.lock();
-            state.ready.push_back((to, outcome));
+            match state.first {
+                None => state.first = Some((to, outcome)),
+                Some(_) => state.more.push_back((to, outcome)),
+            }
             state.waker.take()
         };
         if let Some(waker) = waker {
@@ -47,7 +52,7 @@ pub struct Outcomes(Arc<Slot>);
 
 impl Outcomes {
     pub(crate) fn new(destinations: usize) -> (Self, Arc<Slot>) {
-        let state = State { ready: VecDeque::new(), left: destinations, waker: None };
+        let state = State { first: None, more: VecDeque::new(), left: destinations, waker: None };
         let slot = Arc::new(Slot(Mutex::new(state)));
         (Self(slot.clone()), slot)
     }
@@ -63,7 +68,8 @@ impl Outcomes {
         if state.left == 0 {
             return Poll::Ready(None);
         }
-        if let Some(outcome) = state.ready.pop_front() {
+        if let Some(outcome) = state.first.take() {
+            state.first = state.more.pop_front();
             state.left -= 1;
             return Poll::Ready(Some(outcome));
         }

@@ -10,12 +10,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use async_channel::Sender;
 use bytes::{Buf, Bytes};
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use p2pcore::{Id, Reason, node::StreamKey};
 
-use crate::command::Notice;
+use crate::{command::Notice, tray::Tray};
 
 /// Bytes that wait in each direction between the application and the driver.
 pub(crate) const STREAM_BUFFER: usize = 1024 * 1024;
@@ -60,11 +59,11 @@ impl Shared {
 pub struct ByteStream {
     remote: Id,
     shared: Arc<Shared>,
-    notices: Sender<Notice>,
+    notices: Arc<Tray<Notice>>,
 }
 
 impl ByteStream {
-    pub(crate) fn new(remote: Id, key: StreamKey, notices: Sender<Notice>) -> (Self, Arc<Shared>) {
+    pub(crate) fn new(remote: Id, key: StreamKey, notices: Arc<Tray<Notice>>) -> (Self, Arc<Shared>) {
         let shared = Arc::new(Shared { key, state: Mutex::default() });
         (Self { remote, shared: shared.clone(), notices }, shared)
     }
@@ -76,7 +75,7 @@ impl ByteStream {
 
     fn notice(&self, state: &mut State) {
         if !std::mem::replace(&mut state.noticed, true) {
-            let _ = self.notices.try_send(Notice::Stream(self.shared.key));
+            let _ = self.notices.try_put(Notice::Stream(self.shared.key));
         }
     }
 

@@ -34,6 +34,12 @@ pub(crate) struct Options {
     /// Only this work; repeatable
     #[arg(long, value_enum)]
     only: Vec<Work>,
+    /// Only works of this size; repeatable
+    #[arg(long)]
+    size: Vec<usize>,
+    /// Only this system, to profile it; repeatable
+    #[arg(long, value_enum)]
+    system: Vec<System>,
 }
 
 /// Who works.
@@ -114,13 +120,19 @@ const MOST: Duration = Duration::from_secs(480);
 
 /// Measures, and prints what it found.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let works: Vec<_> =
-        WORKS.into_iter().filter(|(work, _)| options.only.is_empty() || options.only.contains(work)).collect();
-    let mut report = Report::new(works.iter().flat_map(|work| SYSTEMS.map(|system| Row::new(*work, system))));
+    let chosen = |(work, size): &(Work, usize)| {
+        (options.only.is_empty() || options.only.contains(work))
+            && (options.size.is_empty() || options.size.contains(size))
+    };
+    let works: Vec<_> = WORKS.into_iter().filter(chosen).collect();
+    let of_those = |system: &System| options.system.is_empty() || options.system.contains(system);
+    let systems: Vec<_> = SYSTEMS.into_iter().filter(of_those).collect();
+    let rows = works.iter().flat_map(|work| systems.iter().map(|system| Row::new(*work, *system)));
+    let mut report = Report::new(rows);
     let begun = Instant::now();
     while report.rounds < options.rounds && begun.elapsed() < MOST {
         for (work, size) in &works {
-            for system in SYSTEMS {
+            for system in systems.iter().copied() {
                 if !options.json {
                     eprintln!("round {}: {work} {size} {system}", report.rounds + 1);
                 }

@@ -1,6 +1,7 @@
 //! p2pcore with its defaults, all nodes in this process: a server, and as many peers as are needed.
 
 use std::{
+    collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -13,7 +14,7 @@ use p2pcore::{
 };
 use p2pcore_driver::{Delivery, Endpoint, NodeHandle, Options, Outcomes, Runtime};
 use p2pcore_tokio::TokioRuntime;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::{
     Load,
@@ -22,6 +23,10 @@ use super::{
 use crate::Failure;
 
 const CHUNK: usize = 64 * 1024;
+/// Messages between two looks at the clock and at the receipts.
+const BATCH: usize = 16;
+/// Receipts that may be open before the oldest is waited for.
+const OPEN: usize = 32_768;
 /// How long a node may take to be linked.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -134,20 +139,16 @@ fn reader(node: NodeHandle) -> JoinHandle<()> {
     })
 }
 
-/// Counts the receipts; anything else is a failure.
-fn receipts(mut sent: mpsc::Receiver<Outcomes>) -> JoinHandle<Result<u64, Failure>> {
-    tokio::spawn(async move {
-        let mut delivered = 0;
-        while let Some(mut outcomes) = sent.recv().await {
-            while let Some((id, outcome)) = outcomes.next().await {
-                match outcome {
-                    Outcome::Delivered => delivered += 1,
-                    other => return Err(format!("{id}: {other:?}").into()),
-                }
-            }
+/// Counts the receipts of one message; anything else is a failure.
+async fn receipts(mut sent: Outcomes) -> Result<u64, Failure> {
+    let mut delivered = 0;
+    while let Some((id, outcome)) = sent.next().await {
+        match outcome {
+            Outcome::Delivered => delivered += 1,
+            other => return Err(format!("{id}: {other:?}").into()),
         }
-        Ok(delivered)
-    })
+    }
+    Ok(delivered)
 }
 
 /// Messages in order in one lane, each with its receipt.
@@ -162,17 +163,23 @@ pub(super) async fn messages(load: Load, relayed: bool) -> Result<Sample, Failur
 
 async fn send_to(from: &NodeHandle, to: &[Id], load: Load) -> Result<Sample, Failure> {
     let data = Bytes::from(vec![7; load.size]);
-    let (sender, receiver) = mpsc::channel(65_536);
-    let counting = receipts(receiver);
+    let mut open = VecDeque::new();
     let watch = Stopwatch::start();
-    let mut sent = 0;
+    let (mut sent, mut delivered) = (0, 0);
     while watch.elapsed() < load.time {
-        let outcomes = from.send(to, data.clone(), SendOptions::default()).await?;
-        sender.send(outcomes).await?;
-        sent += to.len() as u64;
+        for _ in 0..BATCH {
+            open.push_back(from.send(to, data.clone(), SendOptions::default()).await?);
+            sent += to.len() as u64;
+        }
+        while open.len() > OPEN / to.len()
+            && let Some(outcomes) = open.pop_front()
+        {
+            delivered += receipts(outcomes).await?;
+        }
     }
-    drop(sender);
-    let delivered = counting.await??;
+    for outcomes in open {
+        delivered += receipts(outcomes).await?;
+    }
     let sample = watch.rate(delivered);
     if delivered == sent { Ok(sample) } else { Err(format!("{sent} were sent and {delivered} arrived").into()) }
 }

@@ -157,9 +157,19 @@ pub struct RequestId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyToken(pub u64);
 
-/// Names a message handed to the application; give it back with [`handed`](super::Node::handed).
+/// Names a message handed to the application; give it back with [`handed`](super::Node::handed). What it says is for the
+/// node alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Receipt(pub u64);
+pub struct Receipt {
+    /// Who sent it.
+    pub from: Id,
+    /// In which conversation with that one.
+    pub conversation: u64,
+    /// In which lane.
+    pub lane: u8,
+    /// Which of that lane; of the node's own messages, which of all.
+    pub seq: u64,
+}
 
 /// Names a byte stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

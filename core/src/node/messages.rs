@@ -25,12 +25,26 @@ pub(super) fn after(now: Instant, time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now + YEAR)
 }
 
-/// What a receipt is for.
+/// At least one, and none twice.
+fn are_distinct(ids: &[Id]) -> bool {
+    match ids {
+        [] => false,
+        [_] => true,
+        many => {
+            let mut sorted = many.to_vec();
+            sorted.sort_unstable();
+            sorted.windows(2).all(|pair| pair.first() != pair.last())
+        }
+    }
+}
+
+/// What becomes of a message once the application has taken it, beside the receipt in its conversation.
 #[derive(Clone, Copy, Debug)]
 enum Handed {
-    Remote { from: Id, conversation: u64, lane: u8, seq: u64, to_master: Option<(u64, Fence)> },
-    Own { send: SendId },
-    OwnToMaster { rid: u64, fence: Fence },
+    /// The node sent it to itself.
+    Own(SendId),
+    /// It was for the Master, and is answered if this node still is that one.
+    ToMaster { rid: u64, fence: Fence },
 }
 
 /// Who waits for a reply.
@@ -45,7 +59,8 @@ pub(super) struct Asked {
 /// Numbers given to the application and what they stand for.
 pub(super) struct Messages {
     next: u64,
-    receipts: BTreeMap<Receipt, Handed>,
+    /// Those that are more than their conversation's business.
+    handed: BTreeMap<Receipt, Handed>,
     pub(super) replies: BTreeMap<ReplyToken, Asked>,
     pub(super) requests: Requests,
     max_replies: usize,
@@ -55,7 +70,7 @@ impl Messages {
     pub(super) fn new(config: &Config, first_request: u64) -> Self {
         Self {
             next: 0,
-            receipts: BTreeMap::new(),
+            handed: BTreeMap::new(),
             replies: BTreeMap::new(),
             requests: Requests::new(config, first_request >> 2),
             max_replies: config.max_requests,
@@ -67,10 +82,9 @@ impl Messages {
         self.next
     }
 
-    fn receipt(&mut self, handed: Handed) -> Receipt {
-        let receipt = Receipt(self.number());
-        self.receipts.insert(receipt, handed);
-        receipt
+    /// For what the node sends to itself.
+    fn own_receipt(&mut self, own: Id) -> Receipt {
+        Receipt { from: own, conversation: 0, lane: 0, seq: self.number() }
     }
 
     fn reply_token(&mut self, asked: Asked) -> ReplyToken {
@@ -91,10 +105,7 @@ impl Node {
     pub fn send(&mut self, now: Instant, to: &[Id], data: Bytes, options: SendOptions) -> Result<SendId, CommandError> {
         self.now = now;
         self.check_message(data.len(), options.lane)?;
-        let mut distinct = to.to_vec();
-        distinct.sort_unstable();
-        distinct.dedup();
-        if to.is_empty() || distinct.len() != to.len() {
+        if !are_distinct(to) {
             return Err(CommandError::BadDestinations);
         }
         for id in to {
@@ -113,11 +124,23 @@ impl Node {
 
     fn send_one(&mut self, now: Instant, id: Id, send: SendId, data: &Bytes, lane: u8, expires: Instant) {
         if id == self.id() {
-            let receipt = self.messages.receipt(Handed::Own { send });
+            let receipt = self.messages.own_receipt(id);
+            self.messages.handed.insert(receipt, Handed::Own(send));
             let name = self.name.clone();
             return self.event(Event::Message { from: id, name, lane, data: data.clone(), receipt });
         }
         let outgoing = Outgoing { lane, kind: Kind::Message, data: data.clone(), expires, tag: send.0 };
+        if !self.is_suspended()
+            && let Some(remote) = self.remotes.get_mut(&id).filter(|remote| remote.current.is_some())
+            && let Some(conversation) = &mut remote.conversation
+        {
+            // linked: no table is asked, and no link is wanted
+            match conversation.send(now, outgoing) {
+                Ok(()) => _ = self.unwritten.insert(id),
+                Err(_) => self.event(Event::Outcome { send, to: id, outcome: Outcome::Failed(Reason::Full) }),
+            }
+            return;
+        }
         let failure = match self.reachable(now, &id) {
             Ok(()) => self.conversation(now, id).send(now, outgoing).err().map(|_| Reason::Full),
             Err(reason) => Some(reason),
@@ -213,27 +236,29 @@ impl Node {
     /// The application has taken the message: its sender gets the receipt.
     pub fn handed(&mut self, now: Instant, receipt: Receipt) {
         self.now = now;
-        match self.messages.receipts.remove(&receipt) {
-            Some(Handed::Remote { from, conversation, lane, seq, to_master }) => {
-                if let Some((rid, fence)) = to_master {
-                    let result = self.still_held(now, &fence);
-                    self.answer(now, from, rid, result.map(|()| Bytes::new()));
+        let Receipt { from, conversation, lane, seq } = receipt;
+        match self.messages.handed.remove(&receipt) {
+            Some(Handed::Own(send)) => {
+                self.event(Event::Outcome { send, to: from, outcome: Outcome::Delivered });
+            }
+            Some(Handed::ToMaster { rid, fence }) => {
+                let result = self.still_held(now, &fence).map(|()| Bytes::new());
+                if from == self.id() {
+                    self.answered(from, rid, result);
+                } else {
+                    self.answer(now, from, rid, result);
                 }
-                let remote = self.remotes.get_mut(&from).filter(|r| r.conversation_number == conversation);
-                let Some(conversation) = remote.and_then(|remote| remote.conversation.as_mut()) else { return };
-                conversation.handed(now, lane, seq);
-                self.unwritten.insert(from);
-                self.read_on(now, from);
-            }
-            Some(Handed::Own { send }) => {
-                let to = self.id();
-                self.event(Event::Outcome { send, to, outcome: Outcome::Delivered });
-            }
-            Some(Handed::OwnToMaster { rid, fence }) => {
-                let result = self.still_held(now, &fence);
-                self.answered(self.id(), rid, result.map(|()| Bytes::new()));
             }
             None => {}
+        }
+        let remote = self.remotes.get_mut(&from).filter(|remote| remote.conversation_number == conversation);
+        let Some(remote) = remote else { return };
+        if let Some(conversation) = &mut remote.conversation {
+            conversation.handed(now, lane, seq);
+            self.unwritten.insert(from);
+            if !remote.unread.is_empty() {
+                self.read_on(now, from);
+            }
         }
     }
 
@@ -287,31 +312,22 @@ impl Node {
     fn on_arrived(&mut self, now: Instant, from: Id, lane: u8, seq: u64, kind: Kind, data: Bytes) {
         let remote = self.remotes.get(&from);
         let conversation = remote.map(|remote| remote.conversation_number).unwrap_or_default();
-        let handed = |to_master| Handed::Remote { from, conversation, lane, seq, to_master };
+        let receipt = Receipt { from, conversation, lane, seq };
         match kind {
             Kind::MasterMessage { rid, fence } | Kind::MasterRequest { rid, fence } if !self.holds(now, &fence) => {
-                let receipt = self.messages.receipt(handed(None));
                 self.handed(now, receipt);
                 self.answer(now, from, rid, Err(Reason::MasterChanged));
             }
-            Kind::Message => {
-                let receipt = self.messages.receipt(handed(None));
-                self.message(from, lane, data, receipt);
-            }
+            Kind::Message => self.message(from, lane, data, receipt),
             Kind::MasterMessage { rid, fence } => {
-                let receipt = self.messages.receipt(handed(Some((rid, fence))));
+                self.messages.handed.insert(receipt, Handed::ToMaster { rid, fence });
                 self.message(from, lane, data, receipt);
             }
-            Kind::Request { rid } => {
-                let receipt = self.messages.receipt(handed(None));
-                self.asked(Asked { by: from, rid, fence: None }, data, receipt);
-            }
+            Kind::Request { rid } => self.asked(Asked { by: from, rid, fence: None }, data, receipt),
             Kind::MasterRequest { rid, fence } => {
-                let receipt = self.messages.receipt(handed(None));
                 self.asked(Asked { by: from, rid, fence: Some(fence) }, data, receipt);
             }
             Kind::Reply { rid, result } => {
-                let receipt = self.messages.receipt(handed(None));
                 self.handed(now, receipt);
                 self.answered(from, rid, result.map(|()| data));
             }
@@ -326,11 +342,12 @@ impl Node {
                 self.request_failed(rid, Reason::MasterChanged);
             }
             Kind::MasterMessage { rid, fence } => {
-                let receipt = self.messages.receipt(Handed::OwnToMaster { rid, fence });
+                let receipt = self.messages.own_receipt(by);
+                self.messages.handed.insert(receipt, Handed::ToMaster { rid, fence });
                 self.message(by, lane, data, receipt);
             }
             Kind::MasterRequest { rid, fence } => {
-                let receipt = Receipt(self.messages.number());
+                let receipt = self.messages.own_receipt(by);
                 self.asked(Asked { by, rid, fence: Some(fence) }, data, receipt);
             }
             Kind::Message | Kind::Request { .. } | Kind::Reply { .. } => {}

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Node, Timer, twins::Accused};
+use super::{Event, Node, Output, Receipt, SendId, Timer, messages::REQUEST, twins::Accused};
 use crate::{
     Id, Name,
     link::LinkToken,
-    message::{Conversation, Violation},
+    message::{Conversation, ConversationEvent, Kind, Violation},
     wire::{CloseCode, Control},
 };
 
@@ -114,8 +114,25 @@ impl Node {
     }
 
     pub(super) fn conversation_events(&mut self, now: Instant, id: Id) {
-        while let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
-            let Some(event) = conversation.poll_event() else {
+        while let Some(remote) = self.remotes.get_mut(&id)
+            && let Some(conversation) = remote.conversation.as_mut()
+        {
+            // most events are plain, and many at once: they are not worth a lookup each
+            let special = loop {
+                match conversation.poll_event() {
+                    Some(ConversationEvent::Arrived { lane, seq, kind: Kind::Message, data }) => {
+                        let receipt = Receipt { from: id, conversation: remote.conversation_number, lane, seq };
+                        let message = Event::Message { from: id, name: remote.name.clone(), lane, data, receipt };
+                        self.outputs.push_back(Output::Event(message));
+                    }
+                    Some(ConversationEvent::Outcome { tag, outcome }) if tag & REQUEST == 0 => {
+                        let outcome = Event::Outcome { send: SendId(tag), to: id, outcome };
+                        self.outputs.push_back(Output::Event(outcome));
+                    }
+                    special => break special,
+                }
+            };
+            let Some(event) = special else {
                 self.timers.set(Timer::Conversation(id), conversation.deadline());
                 return;
             };

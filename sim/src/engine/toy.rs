@@ -286,7 +286,7 @@ impl Toy {
             data[0] ^= 1;
         }
         let (from, lane) = (frame.from, frame.lane);
-        let receipt = Receipt(self.next_receipt);
+        let receipt = Receipt { from, conversation: 0, lane, seq: self.next_receipt };
         self.receipts.insert(self.next_receipt, frame);
         let event = Event::Message { from, name: Name::default(), lane, data: data.into(), receipt };
         if self.bug == Bug::OutOfOrder {
@@ -306,7 +306,7 @@ impl Toy {
     }
 
     fn acknowledge(&mut self, receipt: Receipt) {
-        let Some(frame) = self.receipts.remove(&receipt.0) else { return };
+        let Some(frame) = self.receipts.remove(&receipt.seq) else { return };
         let remote = self.peers.entry(frame.from).or_default();
         remote.handed.insert((frame.mine, frame.lane), frame.number);
         self.acknowledge_to(&frame);
@@ -482,7 +482,7 @@ impl Machine for Toy {
                 Bug::DeliveredEarly => self.outcome(send, *id, Outcome::Delivered),
                 Bug::FailsWhatArrives => self.outcome(send, *id, Outcome::Failed(Reason::Offline)),
                 Bug::HandsToItself => {
-                    let receipt = Receipt(u64::MAX);
+                    let receipt = Receipt { from: self.id(), conversation: 0, lane: 0, seq: u64::MAX };
                     let event =
                         Event::Message { from: self.id(), name: Name::default(), lane: options.lane, data, receipt };
                     self.outputs.push_back(Output::Event(event));

@@ -13,6 +13,7 @@ use p2pcore::{
     master::Token,
     node::{Guard, MemberCommand, Outcome, ReplyToken, RequestId, SendId, SendOptions},
 };
+use rustc_hash::FxHashMap;
 
 use super::{machine::Machine, streams::Streams};
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     office::Office,
     oneshot,
     outcomes::Slot,
+    tray::{Shelf, Tray},
 };
 
 /// Messages that the node gave back and that wait for room; past it, no more commands are taken.
@@ -39,6 +41,13 @@ struct Sent {
     slot: Arc<Slot>,
     /// It stands in the accounts of the flow.
     is_entered: bool,
+}
+
+/// So much is no longer under way to a destination.
+struct Left {
+    to: Id,
+    messages: usize,
+    bytes: usize,
 }
 
 /// A message that waits for room in the node's queues.
@@ -94,11 +103,15 @@ impl Parked {
 pub(crate) struct Desk {
     flow: Arc<Flow>,
     hub: Arc<Hub>,
-    inbound: Sender<Inbound>,
+    inbound: Arc<Shelf<Inbound>>,
+    /// What goes there at the end of this round of events.
+    arrived: VecDeque<Inbound>,
+    /// What has its outcome and does not stand in the accounts any more, from the end of this round on.
+    left: Vec<Left>,
     datagrams: Sender<(Id, Bytes)>,
     accepted: Sender<ByteStream>,
-    notices: Sender<Notice>,
-    sent: HashMap<SendId, Sent>,
+    notices: Arc<Tray<Notice>>,
+    sent: FxHashMap<SendId, Sent>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Bytes, RequestError>>>,
     streams: Streams,
     /// In the order in which they came.
@@ -123,19 +136,21 @@ impl Desk {
         flow: Arc<Flow>,
         hub: Arc<Hub>,
         office: Arc<Office>,
-        inbound: Sender<Inbound>,
+        inbound: Arc<Shelf<Inbound>>,
         datagrams: Sender<(Id, Bytes)>,
         accepted: Sender<ByteStream>,
-        notices: Sender<Notice>,
+        notices: Arc<Tray<Notice>>,
     ) -> Self {
         Self {
             flow,
             hub,
             inbound,
+            arrived: VecDeque::new(),
+            left: Vec::new(),
             datagrams,
             accepted,
             notices,
-            sent: HashMap::new(),
+            sent: FxHashMap::default(),
             requests: HashMap::new(),
             streams: Streams::default(),
             parked: VecDeque::new(),
@@ -168,7 +183,7 @@ impl Desk {
     }
 
     /// The queue of commands has room again for those who found it full.
-    pub(crate) fn queue_is_empty(&self) {
+    pub(crate) fn queue_was_taken(&self) {
         for to in self.flow.take_queue_gave_back() {
             self.hub.put(Event::Unblocked { to });
         }
@@ -239,10 +254,10 @@ impl Desk {
     pub(crate) fn event(&mut self, machine: &mut impl Machine, now: Instant, event: Event) {
         match event {
             Event::Message { from, name, lane, data, receipt } => {
-                let _ = self.inbound.try_send(Inbound::Message { from, name, lane, data, receipt });
+                self.arrived.push_back(Inbound::Message { from, name, lane, data, receipt });
             }
             Event::Request { from, name, data, token, receipt } => {
-                let _ = self.inbound.try_send(Inbound::Request { from, name, data, token, receipt });
+                self.arrived.push_back(Inbound::Request { from, name, data, token, receipt });
             }
             Event::Outcome { send, to, outcome } => self.outcome(send, to, outcome),
             Event::Reply { request, result, .. } => {
@@ -429,16 +444,27 @@ impl Desk {
     }
 
     /// For messages that stand in the accounts.
-    fn fail(&self, to: &[Id], len: usize, slot: &Arc<Slot>, reason: Reason) {
+    fn fail(&mut self, to: &[Id], len: usize, slot: &Arc<Slot>, reason: Reason) {
         for to in to {
             slot.put(*to, Outcome::Failed(reason));
             self.leave(*to, len);
         }
     }
 
-    fn leave(&self, to: Id, len: usize) {
-        if self.flow.leave(to, len) {
-            self.hub.put(Event::Unblocked { to });
+    fn leave(&mut self, to: Id, len: usize) {
+        match self.left.last_mut() {
+            Some(left) if left.to == to => (left.messages, left.bytes) = (left.messages + 1, left.bytes + len),
+            _ => self.left.push(Left { to, messages: 1, bytes: len }),
+        }
+    }
+
+    /// Passes on what a round of events gathered: what arrived, and room for more.
+    pub(crate) fn flush(&mut self) {
+        self.inbound.offer(&mut self.arrived);
+        for Left { to, messages, bytes } in self.left.drain(..) {
+            if self.flow.leave(to, messages, bytes) {
+                self.hub.put(Event::Unblocked { to });
+            }
         }
     }
 
@@ -466,12 +492,14 @@ impl Desk {
             reply.send(Err(RequestError::Failed(Reason::Reset)));
         }
         self.streams.close();
+        self.flush();
+        self.inbound.close();
         self.office.publish(None, self.turn);
         self.hub.close();
     }
 
     /// A command that the node will never see.
-    pub(crate) fn too_late(&self, command: Command) {
+    pub(crate) fn too_late(&mut self, command: Command) {
         if let Command::Send { to, data, slot, .. } = command {
             self.fail(to.as_slice(), data.len(), &slot, Reason::Reset);
         }

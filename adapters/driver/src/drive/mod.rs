@@ -13,14 +13,14 @@ mod streams;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
-    sync::mpsc,
-    task::{Context, Poll},
+    sync::{Arc, mpsc},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use futures_lite::Stream;
 use p2pcore::{
     Input, Output,
     node::{Persist, SocketId, Transmit},
@@ -32,6 +32,7 @@ use crate::{
     clocks::{Clocks, ReadClocks, SleepWatch},
     command::{Command, Notice},
     sockets::{Scratch, Socket},
+    tray::Tray,
 };
 
 /// Turns in a row before other tasks get their chance.
@@ -65,8 +66,8 @@ pub(crate) struct Parts<M> {
     pub(crate) clocks: ReadClocks,
     pub(crate) timer: Pin<Box<dyn Timer>>,
     pub(crate) filter: Option<AddressFilter>,
-    pub(crate) commands: async_channel::Receiver<Command>,
-    pub(crate) notices: async_channel::Receiver<Notice>,
+    pub(crate) commands: Arc<Tray<Command>>,
+    pub(crate) notices: Arc<Tray<Notice>>,
     pub(crate) keeper: mpsc::Sender<Persist>,
     pub(crate) desk: Desk,
 }
@@ -83,8 +84,11 @@ pub(crate) struct Driver<M> {
     /// When the timer fires.
     armed: Option<Instant>,
     filter: Option<AddressFilter>,
-    commands: Pin<Box<async_channel::Receiver<Command>>>,
-    notices: Pin<Box<async_channel::Receiver<Notice>>>,
+    commands: Arc<Tray<Command>>,
+    notices: Arc<Tray<Notice>>,
+    /// Taken from those two and not looked at yet.
+    taken_commands: VecDeque<Command>,
+    taken_notices: VecDeque<Notice>,
     keeper: mpsc::Sender<Persist>,
     desk: Desk,
     /// What `pending` is about; reused.
@@ -107,8 +111,10 @@ impl<M: Machine> Driver<M> {
             timer: parts.timer,
             armed: None,
             filter: parts.filter,
-            commands: Box::pin(parts.commands),
-            notices: Box::pin(parts.notices),
+            commands: parts.commands,
+            notices: parts.notices,
+            taken_commands: VecDeque::new(),
+            taken_notices: VecDeque::new(),
             keeper: parts.keeper,
             desk: parts.desk,
             buffer: Vec::new(),
@@ -132,11 +138,13 @@ impl<M: Machine> Driver<M> {
         // before an event tells of it
         self.desk.publish(&mut self.machine);
         let mut busy = self.outputs(now);
+        self.desk.flush();
         busy |= self.transmits(cx, now);
         busy |= self.receives(cx, &mut now);
         busy |= self.notices(cx, now);
         busy |= self.commands(cx, now);
         busy |= self.goodbye(now);
+        self.desk.flush();
         self.desk.publish(&mut self.machine);
         (busy, now)
     }
@@ -233,31 +241,35 @@ impl<M: Machine> Driver<M> {
     }
 
     fn notices(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        for taken in 0..MAX_ORDERS {
-            match self.notices.as_mut().poll_next(cx) {
-                Poll::Ready(Some(notice)) => self.desk.notice(&mut self.machine, now, notice),
-                Poll::Ready(None) | Poll::Pending => return taken > 0,
-            }
+        if self.taken_notices.is_empty() && self.notices.poll_take(cx, &mut self.taken_notices).is_pending() {
+            return false;
         }
-        true
+        let count = self.taken_notices.len().min(MAX_ORDERS);
+        for notice in self.taken_notices.drain(..count) {
+            self.desk.notice(&mut self.machine, now, notice);
+        }
+        count > 0
     }
 
     fn commands(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        for taken in 0..MAX_ORDERS {
+        if self.taken_commands.is_empty() {
+            match self.commands.poll_take(cx, &mut self.taken_commands) {
+                Poll::Ready(true) => self.desk.queue_was_taken(),
+                Poll::Ready(false) => {
+                    self.desk.stop_wanted = true;
+                    return false;
+                }
+                Poll::Pending => return false,
+            }
+        }
+        for done in 0..MAX_ORDERS {
             if !self.desk.has_room() {
                 self.desk.stop_wanted |= self.commands.is_closed();
-                return taken > 0;
+                return done > 0;
             }
-            match self.commands.as_mut().poll_next(cx) {
-                Poll::Ready(Some(command)) => self.desk.command(&mut self.machine, now, command),
-                Poll::Ready(None) => {
-                    self.desk.stop_wanted = true;
-                    return taken > 0;
-                }
-                Poll::Pending => {
-                    self.desk.queue_is_empty();
-                    return taken > 0;
-                }
+            match self.taken_commands.pop_front() {
+                Some(command) => self.desk.command(&mut self.machine, now, command),
+                None => return done > 0,
             }
         }
         true
@@ -330,9 +342,12 @@ impl<M> Drop for Driver<M> {
     /// However the task ends, nobody waits for ever.
     fn drop(&mut self) {
         self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
+        let mut late = std::mem::take(&mut self.taken_commands);
+        let _ = self.commands.poll_take(&mut Context::from_waker(Waker::noop()), &mut late);
+        for command in late {
             self.desk.too_late(command);
         }
+        self.notices.close();
         self.desk.close();
     }
 }

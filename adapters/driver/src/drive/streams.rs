@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc, task::Waker, time::Instant};
 
-use async_channel::Sender;
 use bytes::Buf;
 use p2pcore::{Id, Reason, node::StreamKey};
 
@@ -11,6 +10,7 @@ use crate::{
     ByteStream,
     command::Notice,
     stream::{STREAM_BUFFER, Shared, State},
+    tray::Tray,
 };
 
 /// The longest piece that is read at once.
@@ -27,7 +27,7 @@ impl Streams {
         now: Instant,
         remote: Id,
         key: StreamKey,
-        notices: Sender<Notice>,
+        notices: Arc<Tray<Notice>>,
     ) -> ByteStream {
         let (stream, shared) = ByteStream::new(remote, key, notices);
         self.0.insert(key, shared);

@@ -42,7 +42,11 @@ fn work_off(fake: &Fake, handle: &NodeHandle) {
 
 fn message(receipt: u64, data: &'static [u8]) -> Output {
     let (from, name, data) = (id(9), Name::default(), Bytes::from_static(data));
-    Output::Event(Event::Message { from, name, lane: 3, data, receipt: Receipt(receipt) })
+    Output::Event(Event::Message { from, name, lane: 3, data, receipt: receipt_of(receipt) })
+}
+
+fn receipt_of(seq: u64) -> Receipt {
+    Receipt { from: id(9), conversation: 1, lane: 3, seq }
 }
 
 fn received(fake: &Fake) -> Vec<u8> {
@@ -177,7 +181,7 @@ fn a_receipt_goes_out_when_a_message_is_taken_and_never_for_one_in_the_queue() {
     drop(block_on(handle.recv()));
     block_on(handle.stop());
     drop(handle);
-    assert_eq!(fake.script().handed, [Receipt(1), Receipt(2)]);
+    assert_eq!(fake.script().handed, [1, 2].map(receipt_of));
 }
 
 #[test]
@@ -185,7 +189,7 @@ fn a_request_is_answered_once_whatever_the_application_does() {
     let (fake, handle) = start();
     for token in 1..=3 {
         let (from, name, data) = (id(9), Name::default(), Bytes::from_static(b"?"));
-        let (token, receipt) = (ReplyToken(token), Receipt(token));
+        let (token, receipt) = (ReplyToken(token), receipt_of(token));
         fake.script().outputs.push_back(Output::Event(Event::Request { from, name, data, token, receipt }));
     }
     work_off(&fake, &handle);
