@@ -187,8 +187,13 @@ mod tests {
     fn a_change_of_the_interfaces_is_told_once() {
         let notices = Arc::new(Tray::new(usize::MAX));
         let network = LocalNetwork { advertised: vec!["192.0.2.1:1".parse().unwrap()], ..LocalNetwork::default() };
-        let mut keeper =
-            Keeper { state: None, network: network.clone(), notices: notices.clone(), unwritten: None, waiting: Vec::new() };
+        let mut keeper = Keeper {
+            state: None,
+            network: network.clone(),
+            notices: notices.clone(),
+            unwritten: None,
+            waiting: Vec::new(),
+        };
         keeper.look();
         keeper.look();
         let [Notice::NetworkChanged(now)] = &taken(&notices)[..] else { panic!("not told once") };

@@ -27,9 +27,9 @@ mod runtime;
 mod sockets;
 mod state;
 mod stream;
-mod tray;
 #[cfg(test)]
 mod testing;
+mod tray;
 
 pub use delivery::{Delivery, Message, Request, Responder};
 pub use endpoint::Endpoint;

@@ -1,6 +1,7 @@
 //! UDP sockets with segmentation offload in both directions and ECN.
 
 use std::{
+    cell::RefCell,
     fmt, io,
     io::IoSliceMut,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -70,13 +71,9 @@ fn bind_one(address: SocketAddr) -> Result<UdpSocket, StartFailure> {
     })
 }
 
-/// Where datagrams are received before they are copied out at their own length.
-pub(crate) struct Scratch(Vec<u8>);
-
-impl Scratch {
-    pub(crate) fn new() -> Self {
-        Self(vec![0; BATCH_SIZE * MAX_RUN])
-    }
+thread_local! {
+    /// Where datagrams are received before they are copied out at their own length: one for all nodes of a thread.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; BATCH_SIZE * MAX_RUN]);
 }
 
 /// One bound socket.
@@ -155,10 +152,14 @@ impl Socket {
     ///
     /// # Errors
     /// Only `WouldBlock`.
-    pub(crate) fn receive(&self, scratch: &mut Scratch, mut take: impl FnMut(Datagram)) -> io::Result<()> {
+    pub(crate) fn receive(&self, take: impl FnMut(Datagram)) -> io::Result<()> {
+        SCRATCH.with_borrow_mut(|scratch| self.receive_into(scratch, take))
+    }
+
+    fn receive_into(&self, scratch: &mut [u8], mut take: impl FnMut(Datagram)) -> io::Result<()> {
         let mut meta = [RecvMeta::default(); BATCH_SIZE];
         let count = {
-            let mut rooms = scratch.0.chunks_mut(MAX_RUN);
+            let mut rooms = scratch.chunks_mut(MAX_RUN);
             let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
                 std::array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
             match self.io.try_read(&mut |socket| self.offload.recv(socket, &mut buffers, &mut meta)) {
@@ -171,7 +172,7 @@ impl Socket {
                 }
             }
         };
-        for (meta, bytes) in meta.iter().zip(scratch.0.chunks(MAX_RUN)).take(count) {
+        for (meta, bytes) in meta.iter().zip(scratch.chunks(MAX_RUN)).take(count) {
             let bytes = &bytes[..meta.len.min(MAX_RUN)];
             if bytes.is_empty() {
                 continue;

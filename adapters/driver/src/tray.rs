@@ -241,7 +241,10 @@ mod tests {
         }
         givers.into_iter().for_each(|giver| giver.join().unwrap());
         assert_eq!((sum, tray.try_put(1)), (10_000, Ok(())));
-        let waiting = { let tray = tray.clone(); thread::spawn(move || block_on(tray.put(9))) };
+        let waiting = {
+            let tray = tray.clone();
+            thread::spawn(move || block_on(tray.put(9)))
+        };
         thread::yield_now();
         tray.close();
         assert_eq!(waiting.join().unwrap(), Err(9));

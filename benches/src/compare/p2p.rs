@@ -26,7 +26,7 @@ const CHUNK: usize = 64 * 1024;
 /// Messages between two looks at the clock and at the receipts.
 const BATCH: usize = 16;
 /// Receipts that may be open before the oldest is waited for.
-const OPEN: usize = 32_768;
+const OPEN: usize = 4_096;
 /// How long a node may take to be linked.
 const PATIENCE: Duration = Duration::from_secs(20);
 

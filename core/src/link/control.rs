@@ -49,6 +49,10 @@ impl ControlReader {
             self.messages.push_back(self.partial.split_to(len).freeze());
             self.message_bytes += len + 4;
         }
+        if self.partial.is_empty() {
+            // most links are quiet most of the time
+            self.partial = BytesMut::new();
+        }
         Ok(())
     }
 
@@ -114,6 +118,8 @@ impl ControlWriter {
                 return;
             }
         }
+        self.buffer = BytesMut::new();
+        self.blocked = Bytes::new();
     }
 }
 

@@ -318,6 +318,9 @@ impl<R: Copy + Ord + Debug> Link<R> {
             buf.extend_from_slice(&self.copies.bytes);
             return Some(LinkTransmit { route, double: None, size, segment_size: None, ecn: self.copies.ecn });
         }
+        if self.phase == Phase::Established {
+            self.copies.bytes = Vec::new();
+        }
         None
     }
 

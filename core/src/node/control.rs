@@ -91,6 +91,11 @@ impl Node {
         }
         let mut news = false;
         for (id, row) in &rows {
+            // both hear of each other at the same time, and one dial is enough
+            let is_heard_first = !self.saved.servers.contains_key(id) && !self.remotes.contains_key(id);
+            if is_heard_first && self.id().is_server() && *id < self.id() {
+                self.remote(*id).is_expected = true;
+            }
             news |= self.remember_server(*id, &row.name, &row.addresses);
         }
         if news {

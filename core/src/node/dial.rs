@@ -19,7 +19,8 @@ use crate::{
     path::PathKind,
 };
 
-/// The higher Id of two peers waits this long for the lower one's dial, unless it has something to say.
+/// The higher Id of two peers, or of two servers that have just heard of each other, waits this long for the lower one's
+/// dial, unless it has something to say.
 const YIELD: Duration = Duration::from_secs(2);
 
 /// Relays that one link keeps as ways; the rest of its candidates are direct.
@@ -79,7 +80,8 @@ impl Node {
         if remote.current.is_some() || remote.dialling.is_some() {
             return;
         }
-        let yields = !id.is_server() && id < self.id() && !self.has_traffic(&id);
+        let yields = if id.is_server() { self.remote(id).is_expected } else { id < self.id() };
+        let yields = yields && !self.has_traffic(&id);
         let waited = self.remote(id).attempt > 0;
         if yields && self.timers.get(&Timer::Dial(id)).is_some() {
             return;
@@ -93,6 +95,7 @@ impl Node {
         if routes.is_empty() {
             return self.retry_later(now, id);
         }
+        self.remote(id).is_expected = false;
         match self.dial(now, Some(id), Origin::Dialled(id), routes) {
             Some(token) => self.remote(id).dialling = Some(token),
             None => self.retry_later(now, id),
@@ -190,7 +193,7 @@ impl Node {
         remote.attempt = remote.attempt.saturating_add(1);
         let attempt = remote.attempt;
         let pause = self.pause(attempt);
-        self.timers.set(Timer::Dial(id), Some(now + pause));
+        self.timers.set(Timer::Dial(id), Some(now + YIELD));
     }
 
     /// Doubles with each attempt up to the longest; the upper half of it is random, so that nobody marches in step.
@@ -227,7 +230,7 @@ impl Node {
             }
         }
         let pause = self.pause(u32::MAX);
-        self.timers.set(Timer::Introducer(index), Some(now + pause));
+        self.timers.set(Timer::Introducer(index), Some(now + YIELD));
     }
 
     pub(super) fn introducer_is(&mut self, index: usize, id: Id, address: SocketAddr) {
@@ -260,7 +263,7 @@ impl Node {
         introducer.attempt = introducer.attempt.saturating_add(1);
         let attempt = introducer.attempt;
         let pause = self.pause(attempt);
-        self.timers.set(Timer::Introducer(index), Some(now + pause));
+        self.timers.set(Timer::Introducer(index), Some(now + YIELD));
     }
 
     pub(super) fn no_server_due(&mut self) {

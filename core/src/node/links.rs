@@ -113,7 +113,8 @@ impl Entry {
 
 /// All links by token, and the first ids of those whose handshake may still bring first packets.
 pub(super) struct Links {
-    entries: BTreeMap<LinkToken, Entry>,
+    // boxed: a node of the tree has room for eleven, however few there are
+    entries: BTreeMap<LinkToken, Box<Entry>>,
     by_first_id: BTreeMap<[u8; 20], LinkToken>,
     next: u32,
     rng: Rng,
@@ -127,11 +128,11 @@ impl Links {
     }
 
     pub(super) fn get(&self, token: LinkToken) -> Option<&Entry> {
-        self.entries.get(&token)
+        self.entries.get(&token).map(|entry| &**entry)
     }
 
     pub(super) fn get_mut(&mut self, token: LinkToken) -> Option<&mut Entry> {
-        self.entries.get_mut(&token)
+        self.entries.get_mut(&token).map(|entry| &mut **entry)
     }
 
     pub(super) fn by_first_id(&self, first_id: &[u8; 20]) -> Option<LinkToken> {
@@ -158,10 +159,10 @@ impl Links {
         if entry.is_inbound() {
             self.by_first_id.insert(entry.first_id, token);
         }
-        self.entries.insert(token, entry);
+        self.entries.insert(token, Box::new(entry));
     }
 
-    pub(super) fn remove(&mut self, token: LinkToken) -> Option<Entry> {
+    pub(super) fn remove(&mut self, token: LinkToken) -> Option<Box<Entry>> {
         let entry = self.entries.remove(&token)?;
         if self.by_first_id.get(&entry.first_id) == Some(&token) {
             self.by_first_id.remove(&entry.first_id);
@@ -170,7 +171,7 @@ impl Links {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&LinkToken, &Entry)> {
-        self.entries.iter()
+        self.entries.iter().map(|(token, entry)| (token, &**entry))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -257,6 +258,7 @@ impl Node {
         }
         remote.last_nonce = Some(nonce);
         remote.idle_since = None;
+        remote.is_expected = false;
         remote.name = hello.name.clone();
         if remote.challenger.is_some_and(|challenger| challenger.link == Some(token)) {
             remote.challenger = None;

@@ -91,7 +91,7 @@ pub struct Node {
     awaited: BTreeSet<Id>,
     role: RoleState,
     /// How this node uses other servers as relays: keys and own slot.
-    relays: BTreeMap<Id, Relay>,
+    relays: BTreeMap<Id, Box<Relay>>,
     /// How others use this server as a relay.
     forwarder: Forwarder<LinkToken, Route>,
     slots: BTreeMap<Id, Slot>,

@@ -40,6 +40,8 @@ pub(super) struct Remote {
     pub(super) challenger: Option<Challenger>,
     pub(super) accused: Option<Accused>,
     pub(super) last_nonce: Option<[u8; 16]>,
+    /// A server that has just heard of this one, as this one of it, and dials first.
+    pub(super) is_expected: bool,
     /// Dials since the last link.
     pub(super) attempt: u32,
     pub(super) refusal: Option<CloseCode>,

@@ -117,7 +117,7 @@ impl Node {
     /// The keys to send through that server, once its slot for this node is known.
     fn use_as_relay(&mut self, token: LinkToken, server: Id) {
         if let Some(keys) = self.relay_keys(token, false) {
-            self.relays.insert(server, Relay { link: RelayLink::new(&keys), own_slot: None });
+            self.relays.insert(server, Box::new(Relay { link: RelayLink::new(&keys), own_slot: None }));
         }
     }
 

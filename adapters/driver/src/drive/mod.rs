@@ -31,7 +31,7 @@ use crate::{
     AddressFilter, Timer,
     clocks::{Clocks, ReadClocks, SleepWatch},
     command::{Command, Notice},
-    sockets::{Scratch, Socket},
+    sockets::Socket,
     tray::Tray,
 };
 
@@ -77,7 +77,6 @@ pub(crate) struct Driver<M> {
     machine: M,
     // closed before `keeper` goes, which tells those who wait for the end
     sockets: Vec<Socket>,
-    scratch: Scratch,
     clocks: ReadClocks,
     sleep: SleepWatch,
     timer: Pin<Box<dyn Timer>>,
@@ -105,7 +104,6 @@ impl<M: Machine> Driver<M> {
         Self {
             machine: parts.machine,
             sockets: parts.sockets,
-            scratch: Scratch::new(),
             clocks: parts.clocks,
             sleep,
             timer: parts.timer,
@@ -218,7 +216,7 @@ impl<M: Machine> Driver<M> {
         for socket in &mut self.sockets {
             for _ in 0..MAX_BATCHES {
                 let mut came = None;
-                let received = socket.receive(&mut self.scratch, |datagram| {
+                let received = socket.receive(|datagram| {
                     *now = *came.get_or_insert_with(|| (self.clocks)().monotonic);
                     if filter.as_ref().is_none_or(|allows| allows(datagram.remote)) {
                         machine.handle(*now, Input::Datagram(datagram));

@@ -77,6 +77,15 @@ fn servers_form_a_full_mesh_and_peers_link_to_all() {
 }
 
 #[test]
+fn servers_that_hear_of_each_other_make_one_link_for_each_pair() {
+    let mut net = Net::cluster(6, 0);
+    net.run(secs(5));
+    let counters = |node: &mut Node, name| node.status().counters.get(name).copied().unwrap_or_default();
+    let accepted: u64 = (0..6).map(|index| counters(net.node(index), "links accepted")).sum();
+    assert_eq!(accepted, 15);
+}
+
+#[test]
 fn a_pair_kept_apart_meets_through_a_server() {
     let mut net = Net::cluster(2, 2);
     net.cut.insert((address(2), address(3)));
