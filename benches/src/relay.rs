@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use p2pcore::relay::{Forwarder, RelayKeys, RelayLink, Slot, Verdict};
+use p2pcore::{
+    Cipher,
+    relay::{Forwarder, RelayKeys, RelayLink, Slot, Verdict},
+};
 
 use crate::epoch;
 
@@ -30,9 +33,9 @@ impl RelayStar {
         let link = |owner: usize| {
             let mut exported = [5; 32];
             exported[..8].copy_from_slice(&owner.to_be_bytes());
-            let keys = RelayKeys::derive(&exported, false, true);
+            let keys = RelayKeys::derive(&exported, Cipher::Aes128Gcm, false, true);
             let slot = forwarder.link(now, owner, false, &keys, owner).expect("a slot for each");
-            (slot, RelayLink::new(&RelayKeys::derive(&exported, true, false)))
+            (slot, RelayLink::new(&RelayKeys::derive(&exported, Cipher::Aes128Gcm, true, false)))
         };
         let ends = (0..nodes).map(link).collect();
         let payload = vec![PAYLOAD; len.checked_sub(p2pcore::relay::HEADER_LEN).expect("room for the header")];

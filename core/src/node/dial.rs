@@ -193,7 +193,7 @@ impl Node {
         remote.attempt = remote.attempt.saturating_add(1);
         let attempt = remote.attempt;
         let pause = self.pause(attempt);
-        self.timers.set(Timer::Dial(id), Some(now + YIELD));
+        self.timers.set(Timer::Dial(id), Some(now + pause));
     }
 
     /// Doubles with each attempt up to the longest; the upper half of it is random, so that nobody marches in step.
@@ -230,7 +230,7 @@ impl Node {
             }
         }
         let pause = self.pause(u32::MAX);
-        self.timers.set(Timer::Introducer(index), Some(now + YIELD));
+        self.timers.set(Timer::Introducer(index), Some(now + pause));
     }
 
     pub(super) fn introducer_is(&mut self, index: usize, id: Id, address: SocketAddr) {
@@ -263,7 +263,7 @@ impl Node {
         introducer.attempt = introducer.attempt.saturating_add(1);
         let attempt = introducer.attempt;
         let pause = self.pause(attempt);
-        self.timers.set(Timer::Introducer(index), Some(now + YIELD));
+        self.timers.set(Timer::Introducer(index), Some(now + pause));
     }
 
     pub(super) fn no_server_due(&mut self) {

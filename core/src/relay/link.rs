@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range};
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_128_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -11,7 +11,7 @@ use super::{
     counter::reconstruct,
     header::{Header, TAG_LEN, generations},
 };
-use crate::replay::ReplayWindow;
+use crate::{Cipher, replay::ReplayWindow};
 
 /// The replay window in words of 64 packets: 2,048 packets.
 const WINDOW_WORDS: usize = 32;
@@ -25,13 +25,16 @@ pub struct RelayKeys {
     pub send: [u8; 32],
     /// For packets to here.
     pub receive: [u8; 32],
+    /// Whose tags the packets carry.
+    #[zeroize(skip)]
+    pub cipher: Cipher,
 }
 
 impl RelayKeys {
     /// Keys from a secret exported from the link, equal at both ends. `began` says that this end began the link,
     /// `relays` that the slots in the headers are this end's. Two servers relay for each other under one link: each
-    /// role has keys of its own.
-    pub fn derive(exported: &[u8; 32], began: bool, relays: bool) -> Self {
+    /// role has keys of its own. `cipher` is the link's: the fastest that both ends have.
+    pub fn derive(exported: &[u8; 32], cipher: Cipher, began: bool, relays: bool) -> Self {
         let beginner_relays = began == relays;
         let key = |from_beginner: bool| {
             let context = match (beginner_relays, from_beginner) {
@@ -42,7 +45,7 @@ impl RelayKeys {
             };
             blake3::derive_key(context, exported)
         };
-        Self { send: key(began), receive: key(!began) }
+        Self { send: key(began), receive: key(!began), cipher }
     }
 }
 
@@ -88,6 +91,7 @@ pub struct RelayLink {
 impl RelayLink {
     /// Both counters start at 0: use a pair of keys once.
     pub fn new(keys: &RelayKeys) -> Self {
+        let key = |bytes| tag_key(keys.cipher, bytes);
         Self { send: key(&keys.send), receive: key(&keys.receive), next_counter: 0, window: ReplayWindow::default() }
     }
 
@@ -140,8 +144,13 @@ impl fmt::Debug for RelayLink {
     }
 }
 
-fn key(bytes: &[u8; 32]) -> LessSafeKey {
-    LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, bytes).expect("the length of the key fits the algorithm"))
+fn tag_key(cipher: Cipher, bytes: &[u8; 32]) -> LessSafeKey {
+    let algorithm = match cipher {
+        Cipher::Aes128Gcm => &AES_128_GCM,
+        Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+    };
+    let (bytes, _) = bytes.split_at(algorithm.key_len().min(bytes.len()));
+    LessSafeKey::new(UnboundKey::new(algorithm, bytes).expect("the length of the key fits the algorithm"))
 }
 
 /// The header's fields and the whole counter fill the nonce exactly, so that the payload alone is the associated data
@@ -163,9 +172,15 @@ fn tag(key: &LessSafeKey, src: Slot, dst: Slot, counter: u64, payload: &[u8]) ->
 mod tests {
     use super::*;
 
+    const CIPHERS: [Cipher; 2] = [Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305];
+
     fn pair() -> (RelayLink, RelayLink) {
+        pair_with(Cipher::ChaCha20Poly1305)
+    }
+
+    fn pair_with(cipher: Cipher) -> (RelayLink, RelayLink) {
         let exported = [9; 32];
-        let of = |began, relays| RelayLink::new(&RelayKeys::derive(&exported, began, relays));
+        let of = |began, relays| RelayLink::new(&RelayKeys::derive(&exported, cipher, began, relays));
         (of(true, false), of(false, true))
     }
 
@@ -205,19 +220,21 @@ mod tests {
 
     #[test]
     fn each_bit_is_under_the_tag() {
-        let (mut peer, mut server) = pair();
-        let packet = sealed(&mut peer, b"payload");
-        for bit in 0..packet.len() * 8 {
-            let mut forged = packet.clone();
-            forged[bit / 8] ^= 1 << (bit % 8);
-            let expected = if bit == 6 || bit == 7 { RelayError::NotRelayed } else { RelayError::BadTag };
-            assert_eq!(server.open(&forged), Err(expected), "bit {bit}");
+        for cipher in CIPHERS {
+            let (mut peer, mut server) = pair_with(cipher);
+            let packet = sealed(&mut peer, b"payload");
+            for bit in 0..packet.len() * 8 {
+                let mut forged = packet.clone();
+                forged[bit / 8] ^= 1 << (bit % 8);
+                let expected = if bit == 6 || bit == 7 { RelayError::NotRelayed } else { RelayError::BadTag };
+                assert_eq!(server.open(&forged), Err(expected), "bit {bit}");
+            }
+            for len in 0..packet.len() {
+                assert!(server.open(&packet[..len]).is_err());
+            }
+            server.open(&packet).unwrap();
+            assert_eq!(server.open(&packet), Err(RelayError::Replayed));
         }
-        for len in 0..packet.len() {
-            assert!(server.open(&packet[..len]).is_err());
-        }
-        server.open(&packet).unwrap();
-        assert_eq!(server.open(&packet), Err(RelayError::Replayed));
     }
 
     #[test]
@@ -225,8 +242,8 @@ mod tests {
         let exported = [3; 32];
         let mut keys = Vec::new();
         for (began, relays) in [(false, false), (false, true), (true, false), (true, true)] {
-            let own = RelayKeys::derive(&exported, began, relays);
-            let other = RelayKeys::derive(&exported, !began, !relays);
+            let own = RelayKeys::derive(&exported, Cipher::Aes128Gcm, began, relays);
+            let other = RelayKeys::derive(&exported, Cipher::Aes128Gcm, !began, !relays);
             assert_eq!((own.send, own.receive), (other.receive, other.send));
             keys.push(own.send);
         }
@@ -236,14 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_is_the_one_of_rfc_8439() {
-        let (mut peer, _) = pair();
-        let packet = sealed(&mut peer, b"payload");
-        let key = RelayKeys::derive(&[9; 32], true, false);
-        let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &key.send).unwrap());
-        let nonce = Nonce::assume_unique_for_key([0b00_001_001, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
-        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(b"payload"), &mut []).unwrap();
-        assert_eq!(packet[8..16], tag.as_ref()[..8]);
+    fn the_tag_is_the_one_of_rfc_8439_or_of_gcm() {
+        for (cipher, algorithm) in CIPHERS.into_iter().zip([&AES_128_GCM, &CHACHA20_POLY1305]) {
+            let (mut peer, _) = pair_with(cipher);
+            let packet = sealed(&mut peer, b"payload");
+            let keys = RelayKeys::derive(&[9; 32], cipher, true, false);
+            let key = LessSafeKey::new(UnboundKey::new(algorithm, &keys.send[..algorithm.key_len()]).unwrap());
+            let nonce = Nonce::assume_unique_for_key([0b00_001_001, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+            let tag = key.seal_in_place_separate_tag(nonce, Aad::from(b"payload"), &mut []).unwrap();
+            assert_eq!(packet[8..16], tag.as_ref()[..8]);
+        }
     }
 
     /// Other versions of the program read these bytes: a change here is a change of the protocol.
@@ -253,6 +272,8 @@ mod tests {
         sealed(&mut peer, b"");
         assert_eq!(crate::id::hex(&sealed(&mut peer, b"payload")), "09000100020000019516002d1bec74367061796c6f6164");
         assert_eq!(crate::id::hex(&sealed(&mut server, b"payload")), "0900010002000000b47a745a365d31347061796c6f6164");
+        let (mut peer, _) = pair_with(Cipher::Aes128Gcm);
+        assert_eq!(crate::id::hex(&sealed(&mut peer, b"payload")), "0900010002000000c187a56089c942e67061796c6f6164");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::epoch;
+use crate::{Cipher, testing::epoch};
 
 type World = Forwarder<char, u8>;
 
@@ -23,8 +23,10 @@ impl End {
 
 fn link(world: &mut World, now: Instant, owner: char, is_server: bool) -> End {
     let exported = [owner as u8; 32];
-    let slot = world.link(now, owner, is_server, &RelayKeys::derive(&exported, false, true), owner as u8).unwrap();
-    End { slot, link: RelayLink::new(&RelayKeys::derive(&exported, true, false)) }
+    let slot = world
+        .link(now, owner, is_server, &RelayKeys::derive(&exported, Cipher::Aes128Gcm, false, true), owner as u8)
+        .unwrap();
+    End { slot, link: RelayLink::new(&RelayKeys::derive(&exported, Cipher::Aes128Gcm, true, false)) }
 }
 
 /// Two peers `a`, `b` and a server `s`.
