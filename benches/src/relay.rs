@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use p2pcore::{
-    Cipher,
+    Cipher, Config,
+    prefix::Prefix,
     relay::{Forwarder, RelayKeys, RelayLink, Slot, Verdict},
 };
 
@@ -29,12 +30,13 @@ impl RelayStar {
     /// If there are more nodes than slots, or `len` is no longer than a header.
     pub fn new(nodes: usize, len: usize) -> Self {
         let now = epoch();
-        let mut forwarder = Forwarder::new(REST, nodes);
+        let mut forwarder = Forwarder::new(REST, nodes, &Config::default().quota_limits());
         let link = |owner: usize| {
             let mut exported = [5; 32];
             exported[..8].copy_from_slice(&owner.to_be_bytes());
+            let prefix = Prefix::V4([192, 0, owner.to_be_bytes()[7]]);
             let keys = RelayKeys::derive(&exported, Cipher::Aes128Gcm, false, true);
-            let slot = forwarder.link(now, owner, false, &keys, owner).expect("a slot for each");
+            let slot = forwarder.link(now, owner, false, &keys, owner, prefix).expect("a slot for each");
             (slot, RelayLink::new(&RelayKeys::derive(&exported, Cipher::Aes128Gcm, true, false)))
         };
         let ends = (0..nodes).map(link).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::master;
+use crate::{master, relay::QuotaLimits};
 
 /// The settings of a node. All queues, tables and buffers are bounded by a field of this type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,14 @@ pub struct Config {
 
     /// Links and attempts at links, all remotes together. Default 16,384.
     pub max_links: usize,
+    /// Links that others began from one source prefix (/24, /56, or a relay); more first packets from there are ignored. Ids
+    /// are free for any key holder, so without it one of them could take all links. Half of `max_links` is room enough for a
+    /// large office behind one address. Default 8,192.
+    pub max_links_per_prefix: usize,
     /// Inbound handshakes under way; more first packets are ignored. Default 1,024.
     pub max_handshakes: usize,
+    /// Those of them from one source prefix. Default 512.
+    pub max_handshakes_per_prefix: usize,
     /// Inbound first packets accepted each second from one real source prefix (/24, /56). Default 2,000.
     pub first_packets_per_second: u32,
     /// First packets remembered so that none works twice. Default 65,536.
@@ -85,8 +91,20 @@ pub struct Config {
     pub directory_log: usize,
     /// How long table changes are gathered before a delta goes out. Default 20 ms.
     pub delta_interval: Duration,
-    /// How long a relay slot rests before it is used again. Default 2 minutes.
+    /// How long a relay slot rests before it is used again; less only when no other is left. Default 2 minutes.
     pub slot_rest: Duration,
+    /// Bytes a second, headers included, that a server relays for one sender; a packet counts for 256 at least. 0 is no
+    /// limit. Default 1,250,000,000, the line rate of a fast server: one bulk transfer may use all that there is.
+    pub relay_bytes_per_id: u64,
+    /// The same for all senders of one source prefix (/24, /56, or a relay). Default 1,250,000,000.
+    pub relay_bytes_per_prefix: u64,
+    /// The same for all senders. Once it is used up, who is below its fair share of it still passes: set it to what the
+    /// server's line and CPU can do. Default 2,500,000,000.
+    pub relay_bytes_total: u64,
+    /// How much of these rates may pass at once after a rest. Default 100 ms.
+    pub relay_burst: Duration,
+    /// Source prefixes whose quotas are told apart; further ones share one. Default 4,096.
+    pub max_relay_prefixes: usize,
     /// How long an Id that is in no directory any more is still `offline` and not `unknown_id`; bounded by
     /// `max_peers` too. Default 1 hour.
     pub remember_offline: Duration,
@@ -106,6 +124,19 @@ pub struct Config {
     pub ciphers: Vec<Cipher>,
     /// Datagrams in one run for the kernel to cut (GSO), at most 64 KiB together. Default 44.
     pub max_segments: usize,
+}
+
+impl Config {
+    /// What a server relays.
+    pub const fn quota_limits(&self) -> QuotaLimits {
+        QuotaLimits {
+            per_id: self.relay_bytes_per_id,
+            per_prefix: self.relay_bytes_per_prefix,
+            total: self.relay_bytes_total,
+            burst: self.relay_burst,
+            max_prefixes: self.max_relay_prefixes,
+        }
+    }
 }
 
 impl Default for Config {
@@ -128,7 +159,9 @@ impl Default for Config {
             max_waiting_streams: 1_024,
             stream_open_timeout: Duration::from_secs(10),
             max_links: 16_384,
+            max_links_per_prefix: 8_192,
             max_handshakes: 1_024,
+            max_handshakes_per_prefix: 512,
             first_packets_per_second: 2_000,
             max_first_packet_nonces: 65_536,
             handshake_timeout: Duration::from_secs(5),
@@ -148,6 +181,11 @@ impl Default for Config {
             directory_log: 1_024,
             delta_interval: Duration::from_millis(20),
             slot_rest: Duration::from_secs(120),
+            relay_bytes_per_id: 1_250_000_000,
+            relay_bytes_per_prefix: 1_250_000_000,
+            relay_bytes_total: 2_500_000_000,
+            relay_burst: Duration::from_millis(100),
+            max_relay_prefixes: 4_096,
             remember_offline: Duration::from_secs(3_600),
             full_mesh_peers: 64,
             server_grace: Duration::from_secs(3),

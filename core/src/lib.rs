@@ -97,6 +97,7 @@ pub mod noise;
 pub mod path;
 mod peer;
 mod planted;
+pub mod prefix;
 pub mod raft;
 pub mod relay;
 pub mod replay;

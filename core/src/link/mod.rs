@@ -437,6 +437,13 @@ impl<R: Copy + Ord + Debug> Link<R> {
         self.pump(now);
     }
 
+    /// Another way as good is preferred to this one until then.
+    pub fn rest(&mut self, now: Instant, route: &R, until: Instant) {
+        self.touch(now);
+        self.paths.rest(now, route, until);
+        self.pump(now);
+    }
+
     /// What is known of each way, for explanations.
     pub fn candidates(&self) -> impl Iterator<Item = CandidateInfo<R>> {
         self.paths.candidates()

@@ -374,6 +374,12 @@ pub enum Warning {
         /// That server.
         id: Id,
     },
+    /// A server relays no more of what this node sends, and drops the rest.
+    #[error("{by} relays less than this node sends: send less, or have the quotas of that server raised")]
+    OverQuota {
+        /// The server.
+        by: Id,
+    },
     /// Something about the members.
     #[error(transparent)]
     Master(#[from] master::Warning),

@@ -13,11 +13,12 @@ use super::{
     links::{Entry, Origin},
 };
 use crate::{
-    Config,
+    Config, Id,
     link::{Link, LinkToken},
     noise::{self, Admitted, FIRST_ID_LEN, FirstId},
     path::PathKind,
-    relay::{PacketClass, Slot, Verdict},
+    prefix::Prefix,
+    relay::{DropReason, PacketClass, Slot, Told, Verdict},
 };
 
 /// The length of our connection ids, and of the address in a probe.
@@ -31,7 +32,8 @@ const MAX_DEPTH: u8 = 2;
 #[derive(Debug, Default)]
 pub(super) struct FirstPackets {
     second: Option<Instant>,
-    accepted: BTreeMap<Vec<u8>, u32>,
+    /// `None` are the prefixes that there was no room for.
+    accepted: BTreeMap<Option<Prefix>, u32>,
 }
 
 /// Prefixes counted in one second; further ones share the last place.
@@ -43,24 +45,13 @@ impl FirstPackets {
             self.second = Some(now);
             self.accepted.clear();
         }
-        let mut prefix = source_prefix(route);
+        let mut prefix = Some(route.prefix());
         if self.accepted.len() >= MAX_PREFIXES && !self.accepted.contains_key(&prefix) {
-            prefix.clear();
+            prefix = None;
         }
         let accepted = self.accepted.entry(prefix).or_default();
         *accepted = accepted.saturating_add(1);
         *accepted <= config.first_packets_per_second
-    }
-}
-
-/// /24 of IPv4, /56 of IPv6; for relayed packets the relay.
-fn source_prefix(route: &Route) -> Vec<u8> {
-    match route {
-        Route::Udp { remote, .. } => match remote.ip() {
-            IpAddr::V4(ip) => ip.octets().into_iter().take(3).collect(),
-            IpAddr::V6(ip) => ip.octets().into_iter().take(7).collect(),
-        },
-        Route::Relay { server, .. } => server.to_bytes().to_vec(),
     }
 }
 
@@ -173,6 +164,9 @@ impl Node {
         {
             return self.count("dropped: first packet over budget");
         }
+        if !self.links.has_room_for(&route.prefix(), &self.config) {
+            return self.count("dropped: first packet over the share of its prefix");
+        }
         let (token, seed) = self.links.fresh();
         let path_kind = self.kind(&route);
         let Some(link) = Link::accept(&self.env, now, token, seed, route, path_kind, ecn, data) else {
@@ -180,6 +174,7 @@ impl Node {
         };
         self.nonces.insert(nonce);
         let mut entry = Entry::new(link, Origin::Inbound, 0, first_id);
+        entry.prefix = Some(route.prefix());
         entry.note_relayed(route);
         entry.learn_source(&route, local_ip, true);
         self.links.insert(token, entry);
@@ -218,7 +213,7 @@ impl Node {
             && Some(opened.dst) == relay.own_slot
         {
             if opened.src == Slot::SERVER {
-                return self.count("relay: told of a stale slot");
+                return self.on_told(now, server, data.get(opened.payload).and_then(Told::decode));
             }
             let payload = data.split_off(opened.payload.start.min(data.len()));
             return self.receive_one(now, Route::Relay { server, slot: opened.src }, None, 0, payload, depth + 1);
@@ -235,9 +230,23 @@ impl Node {
                 self.queue(route, data, None, 0, Some(to));
             }
             Verdict::Tell { to, route, packet } => {
+                self.count("relay: told a sender");
                 self.queue(route, BytesMut::from(packet.as_slice()), None, 0, Some(to));
             }
+            Verdict::Drop(DropReason::OverQuota) => self.count("dropped: over the relay quota"),
             Verdict::Local { .. } | Verdict::Drop(_) => self.count("dropped: relay packet"),
+        }
+    }
+
+    /// A relay did not pass a packet on.
+    fn on_told(&mut self, now: Instant, server: Id, told: Option<Told>) {
+        match told {
+            Some(Told::OverQuota { pause_ms, .. }) => {
+                self.count("relay: told of a quota");
+                self.rest_relay(now, server, Duration::from_millis(pause_ms.into()));
+            }
+            Some(Told::UnknownSlot(_)) => self.count("relay: told of a stale slot"),
+            None => self.count("relay: told of something unknown"),
         }
     }
 }

@@ -8,8 +8,9 @@ use std::{
 
 use super::{Event, Node, Route, Timer, Warning, sources::Sources};
 use crate::{
-    Id,
+    Config, Id,
     link::{Link, LinkEvent, LinkStreamId, LinkToken, LostReason},
+    prefix::Prefix,
     rng::Rng,
     wire::{CloseCode, Control, Hello},
 };
@@ -60,6 +61,8 @@ pub(super) struct Entry {
     /// Streams that the remote opened before it was admitted.
     pub(super) parked_streams: Vec<LinkStreamId>,
     pub(super) told_duplicate: bool,
+    /// Whose share an inbound link counts for.
+    pub(super) prefix: Option<Prefix>,
     admitted: Option<Instant>,
     sources: Sources,
 }
@@ -80,6 +83,7 @@ impl Entry {
             parked: Vec::new(),
             parked_streams: Vec::new(),
             told_duplicate: false,
+            prefix: None,
             admitted: None,
             sources: Sources::default(),
         }
@@ -111,11 +115,19 @@ impl Entry {
     }
 }
 
+/// What one source prefix has of the links that others began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Inbound {
+    links: usize,
+    handshakes: usize,
+}
+
 /// All links by token, and the first ids of those whose handshake may still bring first packets.
 pub(super) struct Links {
     // boxed: a node of the tree has room for eleven, however few there are
     entries: BTreeMap<LinkToken, Box<Entry>>,
     by_first_id: BTreeMap<[u8; 20], LinkToken>,
+    by_prefix: BTreeMap<Prefix, Inbound>,
     next: u32,
     rng: Rng,
     dials: u64,
@@ -124,7 +136,7 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn new(mut rng: Rng) -> Self {
         let next = rng.next_u64() as u32;
-        Self { entries: BTreeMap::new(), by_first_id: BTreeMap::new(), next, rng, dials: 0 }
+        Self { entries: BTreeMap::new(), by_first_id: BTreeMap::new(), by_prefix: BTreeMap::new(), next, rng, dials: 0 }
     }
 
     pub(super) fn get(&self, token: LinkToken) -> Option<&Entry> {
@@ -159,15 +171,29 @@ impl Links {
         if entry.is_inbound() {
             self.by_first_id.insert(entry.first_id, token);
         }
+        if let Some(prefix) = entry.prefix {
+            let inbound = self.by_prefix.entry(prefix).or_default();
+            (inbound.links, inbound.handshakes) = (inbound.links + 1, inbound.handshakes + 1);
+        }
         self.entries.insert(token, Box::new(entry));
     }
 
     pub(super) fn remove(&mut self, token: LinkToken) -> Option<Box<Entry>> {
+        self.handshake_done(token);
         let entry = self.entries.remove(&token)?;
-        if self.by_first_id.get(&entry.first_id) == Some(&token) {
-            self.by_first_id.remove(&entry.first_id);
+        if let Some(prefix) = entry.prefix
+            && let Some(inbound) = self.by_prefix.get_mut(&prefix)
+        {
+            inbound.links = inbound.links.saturating_sub(1);
+            if inbound.links == 0 {
+                self.by_prefix.remove(&prefix);
+            }
         }
         Some(entry)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&LinkToken, &mut Entry)> {
+        self.entries.iter_mut().map(|(token, entry)| (token, &mut **entry))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&LinkToken, &Entry)> {
@@ -192,7 +218,16 @@ impl Links {
             && self.by_first_id.get(&entry.first_id) == Some(&token)
         {
             self.by_first_id.remove(&entry.first_id);
+            if let Some(inbound) = entry.prefix.and_then(|prefix| self.by_prefix.get_mut(&prefix)) {
+                inbound.handshakes = inbound.handshakes.saturating_sub(1);
+            }
         }
+    }
+
+    /// Whether that source prefix may begin another link.
+    pub(super) fn has_room_for(&self, prefix: &Prefix, config: &Config) -> bool {
+        let Inbound { links, handshakes } = self.by_prefix.get(prefix).copied().unwrap_or_default();
+        links < config.max_links_per_prefix && handshakes < config.max_handshakes_per_prefix
     }
 }
 

@@ -129,6 +129,8 @@ pub struct Node {
 struct Relay {
     link: RelayLink,
     own_slot: Option<Slot>,
+    /// It said that this node is over its quota: what has another way takes that until then.
+    rests_until: Option<Instant>,
 }
 
 /// What a deadline of the node is for.
@@ -229,7 +231,7 @@ impl Node {
             awaited: BTreeSet::new(),
             role,
             relays: BTreeMap::new(),
-            forwarder: Forwarder::new(config.slot_rest, config.max_peers),
+            forwarder: Forwarder::new(config.slot_rest, config.max_peers, &config.quota_limits()),
             slots: BTreeMap::new(),
             relay_sources: BTreeMap::new(),
             messages: Messages::new(&config, rng.fork("requests", 0).next_u64()),

@@ -195,7 +195,8 @@ impl Node {
     }
 
     /// Past `Config::max_sessions` remotes without a link those idle for longest are forgotten with an eighth more, delivery
-    /// state and all. They are looked for only when the remotes have become an eighth more since the last time.
+    /// state and all; first those with whom nothing was exchanged: Ids are free, and who comes and goes with many is to push
+    /// nobody's delivery state out. They are looked for only when the remotes have become an eighth more since the last time.
     pub(super) fn forget_remotes(&mut self, now: Instant) {
         let max = self.config.max_sessions;
         if self.remotes.len() <= max.max(self.remotes_kept + max / 8) {
@@ -208,15 +209,15 @@ impl Node {
                 && remote.conversation.as_ref().is_none_or(|conversation| !conversation.wants_link())
                 && !self.saved.servers.contains_key(id)
         };
-        let mut by_age: Vec<(Option<Instant>, Id)> = self
+        let mut by_age: Vec<(bool, Option<Instant>, Id)> = self
             .remotes
             .iter()
             .filter(|(id, remote)| idle(id, remote))
-            .map(|(id, remote)| (remote.idle_since, *id))
+            .map(|(id, remote)| (remote.conversation.is_some(), remote.idle_since, *id))
             .collect();
         by_age.sort_unstable();
         let gone = if by_age.len() > max { by_age.len() - max + max / 8 } else { 0 };
-        for (_, id) in by_age.into_iter().take(gone) {
+        for (.., id) in by_age.into_iter().take(gone) {
             if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
                 conversation.fail_all(crate::Reason::UnknownOutcome);
             }

@@ -1,8 +1,11 @@
 //! The two roles' workflows joined to the links: what is told to whom when a link comes, changes or goes.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
-use super::{Event, LocalNetwork, Node, Relay, Route, Timer, own::OwnNetwork};
+use super::{Event, LocalNetwork, Node, Relay, Route, Timer, Warning, own::OwnNetwork};
 use crate::{
     Config, Id, Incarnation, Name,
     link::LinkToken,
@@ -16,6 +19,9 @@ use crate::{
 
 /// Routes over which relayed packets may come, all servers together.
 const MAX_RELAY_SOURCES: usize = 1_024;
+/// The bounds of what a server's word about a quota does.
+const MIN_REST: Duration = Duration::from_millis(500);
+const MAX_REST: Duration = Duration::from_secs(10);
 
 /// What a node does beside being a node.
 #[derive(Debug)]
@@ -117,7 +123,8 @@ impl Node {
     /// The keys to send through that server, once its slot for this node is known.
     fn use_as_relay(&mut self, token: LinkToken, server: Id) {
         if let Some(keys) = self.relay_keys(token, false) {
-            self.relays.insert(server, Box::new(Relay { link: RelayLink::new(&keys), own_slot: None }));
+            let relay = Relay { link: RelayLink::new(&keys), own_slot: None, rests_until: None };
+            self.relays.insert(server, Box::new(relay));
         }
     }
 
@@ -143,7 +150,7 @@ impl Node {
     fn server_linked(&mut self, now: Instant, token: LinkToken, id: Id, hello: &Hello) {
         let Some(keys) = self.relay_keys(token, true) else { return };
         let Some(route) = self.route_of(&id) else { return };
-        let slot = self.forwarder.link(now, token, id.is_server(), &keys, route);
+        let slot = self.forwarder.link(now, token, id.is_server(), &keys, route, route.prefix());
         if let Some(slot) = slot {
             self.slots.insert(id, slot);
             self.tell(now, id, &Control::Slot(slot));
@@ -291,6 +298,26 @@ impl Node {
         }
     }
 
+    /// The server relays no more for this node than it does: links that have another way as good take that for a while. It is
+    /// heeded once in a pause, so that a server that tells at line rate costs nothing.
+    pub(super) fn rest_relay(&mut self, now: Instant, server: Id, pause: Duration) {
+        let until = now + pause.clamp(MIN_REST, MAX_REST);
+        let Some(relay) = self.relays.get_mut(&server) else { return };
+        if relay.rests_until.is_some_and(|until| until > now) {
+            return;
+        }
+        let is_news = relay.rests_until.replace(until).is_none();
+        if is_news {
+            self.event(Event::Warning(Warning::OverQuota { by: server }));
+        }
+        for (token, entry) in self.links.iter_mut() {
+            for route in entry.relayed.iter().filter(|route| route.via() == Some(server)) {
+                entry.link.rest(now, route, until);
+                self.dirty.insert(*token);
+            }
+        }
+    }
+
     /// What the peer's tables say is new: events for the application, candidates for the links, dials.
     pub(super) fn take_news(&mut self, now: Instant, news: Vec<PeerNews>) {
         for news in news {
@@ -417,7 +444,7 @@ impl Node {
         if phase == super::links::Phase::Admitted {
             self.note_route(id, route);
             if let Some(slot) = self.slots.get(&id) {
-                self.forwarder.follow(*slot, route);
+                self.forwarder.follow(*slot, route, route.prefix());
             }
             self.event(Event::Path { id, kind, via: route.via() });
             let now = self.now;

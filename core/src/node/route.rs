@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::SocketId;
-use crate::{Id, relay::Slot};
+use crate::{Id, prefix::Prefix, relay::Slot};
 
 /// One way to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +20,14 @@ impl Route {
         match self {
             Self::Udp { .. } => None,
             Self::Relay { server, .. } => Some(*server),
+        }
+    }
+
+    /// Whose share of this node what comes this way counts for.
+    pub(crate) fn prefix(&self) -> Prefix {
+        match self {
+            Self::Udp { remote, .. } => Prefix::of(remote),
+            Self::Relay { server, .. } => Prefix::Relay(*server),
         }
     }
 

@@ -284,6 +284,16 @@ impl<R: Copy> Candidate<R> {
         self.heard = Some(now);
     }
 
+    /// Others of its kind are preferred until then, and until it has answered after that.
+    pub(super) fn rest(&mut self, until: Instant) {
+        self.held_until = self.held_until.max(Some(until));
+        self.next_ping = self.next_ping.or(self.held_until);
+    }
+
+    pub(super) fn is_resting(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| until > now)
+    }
+
     /// It is proven no more: the quick probes begin again, and it rests before it is preferred again.
     pub(super) fn fail(&mut self, now: Instant) {
         if self.proven_since.take().is_some_and(|since| now.saturating_duration_since(since) >= FORGIVEN_AFTER) {

@@ -188,7 +188,11 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
                 return;
             }
         }
-        let better = |other: &Candidate<R>| other.id != id && other.is_eligible() && (other.kind < kind || leaving);
+        let resting = active.is_resting(now);
+        let better = |other: &Candidate<R>| {
+            let instead = leaving || resting && other.kind == kind;
+            other.id != id && other.is_eligible() && (other.kind < kind || instead)
+        };
         if let Some(better) = self.best(better) {
             self.switch(now, better);
         } else if self.doubt.is_none() {

@@ -230,6 +230,15 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         self.advance(now);
     }
 
+    /// The way drops some of what it is given: until then another one of the same kind is preferred if there is one. It is no
+    /// failure, and a way that is the only one of its kind is used as before.
+    pub fn rest(&mut self, now: Instant, route: &R, until: Instant) {
+        if let Some(candidate) = self.candidate_mut(route) {
+            candidate.rest(until);
+            self.advance(now);
+        }
+    }
+
     /// The network changed: everything is probed again at once, and no past failure counts.
     pub fn retry_now(&mut self, now: Instant) {
         for candidate in &mut self.candidates {

@@ -6,16 +6,22 @@ use std::{
 };
 
 use super::{
-    HEADER_LEN, MAX_OVERHEAD, PacketClass, RelayError, RelayKeys, RelayLink, Slot, Slots, Told, header::Header,
+    HEADER_LEN, MAX_OVERHEAD, PacketClass, QuotaLimits, RelayError, RelayKeys, RelayLink, Slot, Slots, Told,
+    header::Header,
+    quota::{Account, Quotas},
 };
+use crate::prefix::Prefix;
 
 /// The least time between two tells to the same sender.
 pub const TELL_INTERVAL: Duration = Duration::from_millis(100);
+/// For how long a sender that is over its quota is asked to use other ways, and the least time until it is told again.
+pub const QUOTA_PAUSE: Duration = Duration::from_secs(1);
 
 /// Passes packets on between the nodes that are linked to this server. `T` names a node's link, `R` is its route.
 #[derive(Debug)]
 pub struct Forwarder<T, R> {
     slots: Slots<Holder<T, R>>,
+    quotas: Quotas,
     counters: ForwarderCounters,
 }
 
@@ -25,7 +31,9 @@ struct Holder<T, R> {
     route: R,
     is_server: bool,
     link: RelayLink,
+    account: Account,
     told_at: Option<Instant>,
+    told_over_quota_at: Option<Instant>,
 }
 
 /// What became of a packet.
@@ -77,6 +85,8 @@ pub enum DropReason {
     Nested,
     /// Nobody holds the destination slot, and the sender was told a moment ago.
     UnknownDestination,
+    /// Over a quota of the sender's, and it was told a moment ago.
+    OverQuota,
 }
 
 /// How often what became of packets, since the start.
@@ -104,29 +114,51 @@ pub struct ForwarderCounters {
     pub nested: u64,
     /// Packets to slots that nobody holds, told or not.
     pub unknown_destination: u64,
+    /// Packets over a quota, told or not. Their tags were not checked.
+    pub over_quota: u64,
 }
 
 impl<T: Copy, R: Copy + PartialEq> Forwarder<T, R> {
     /// At most `capacity` slots, which rest for `rest` before they are used again.
-    pub fn new(rest: Duration, capacity: usize) -> Self {
-        Self { slots: Slots::new(rest, capacity), counters: ForwarderCounters::default() }
+    pub fn new(rest: Duration, capacity: usize, limits: &QuotaLimits) -> Self {
+        Self { slots: Slots::new(rest, capacity), quotas: Quotas::new(limits), counters: ForwarderCounters::default() }
     }
 
-    /// Gives a slot to a node that has just been linked; `None` if all are held or resting. Packets to it go over
-    /// `route` at first. Nested packets may come from and go to servers only.
-    pub fn link(&mut self, now: Instant, owner: T, is_server: bool, keys: &RelayKeys, route: R) -> Option<Slot> {
-        self.slots.allocate(now, Holder { owner, route, is_server, link: RelayLink::new(keys), told_at: None })
+    /// Gives a slot to a node that has just been linked; `None` if all are held. Packets to it go over
+    /// `route` at first, and what it sends counts for the source `prefix`. Nested packets may come from and go to servers
+    /// only.
+    pub fn link(
+        &mut self,
+        now: Instant,
+        owner: T,
+        is_server: bool,
+        keys: &RelayKeys,
+        route: R,
+        prefix: Prefix,
+    ) -> Option<Slot> {
+        let account = self.quotas.join(prefix, is_server);
+        let link = RelayLink::new(keys);
+        let holder = Holder { owner, route, is_server, link, account, told_at: None, told_over_quota_at: None };
+        let slot = self.slots.allocate(now, holder);
+        if slot.is_none() {
+            self.quotas.leave(&account);
+        }
+        slot
     }
 
     /// Takes a slot back whose link ended; `None` if nobody held it.
     pub fn unlink(&mut self, now: Instant, slot: Slot) -> Option<T> {
-        self.slots.release(now, slot).map(|holder| holder.owner)
+        let holder = self.slots.release(now, slot)?;
+        self.quotas.leave(&holder.account);
+        Some(holder.owner)
     }
 
-    /// Packets to the slot's holder go over `route` from now on: its path set has proven it by a probe.
-    pub fn follow(&mut self, slot: Slot, route: R) {
+    /// Packets to the slot's holder go over `route` from now on, and what it sends counts for `prefix`: its path set has
+    /// proven that route by a probe.
+    pub fn follow(&mut self, slot: Slot, route: R, prefix: Prefix) {
         if let Some(holder) = self.slots.get_mut(slot) {
             holder.route = route;
+            self.quotas.follow(&mut holder.account, prefix);
         }
     }
 
@@ -157,12 +189,17 @@ impl<T: Copy, R: Copy + PartialEq> Forwarder<T, R> {
         let Some(sender) = self.slots.get_mut(src) else {
             return Verdict::Drop(DropReason::UnknownSource);
         };
+        // before the tag, which costs most: that a forgery is told to the slot's holder, once in a while, harms nobody
+        if !self.quotas.allows(now, &sender.account, packet.len()) {
+            return self.tell_over_quota(now, src, dst);
+        }
         let opened = match sender.link.open(packet) {
             Ok(opened) => opened,
             Err(RelayError::NotRelayed) => return Verdict::Drop(DropReason::Malformed),
             Err(RelayError::Replayed) => return Verdict::Drop(DropReason::Replayed),
             Err(RelayError::BadTag) => return Verdict::Drop(DropReason::BadTag),
         };
+        self.quotas.pay(now, &mut sender.account, packet.len());
         if sender.route != route {
             self.counters.strayed += 1;
         }
@@ -185,16 +222,26 @@ impl<T: Copy, R: Copy + PartialEq> Forwarder<T, R> {
 
     fn tell(&mut self, now: Instant, to: Slot, told: Told) -> Verdict<T, R> {
         self.counters.unknown_destination += 1;
-        let due = |at: Instant| now.saturating_duration_since(at) >= TELL_INTERVAL;
-        let Some(sender) = self.slots.get_mut(to).filter(|sender| sender.told_at.is_none_or(due)) else {
-            return Verdict::Drop(DropReason::UnknownDestination);
-        };
-        sender.told_at = Some(now);
-        let mut payload = Vec::with_capacity(Told::MAX_LEN);
-        told.encode(&mut payload);
-        let mut packet = Vec::with_capacity(HEADER_LEN + Told::MAX_LEN);
-        sender.link.seal(Slot::SERVER, to, &payload, &mut packet);
-        Verdict::Tell { to: sender.owner, route: sender.route, packet }
+        match self.slots.get_mut(to).filter(|sender| is_due(now, sender.told_at, TELL_INTERVAL)) {
+            Some(sender) => {
+                sender.told_at = Some(now);
+                sender.tell(to, told)
+            }
+            None => Verdict::Drop(DropReason::UnknownDestination),
+        }
+    }
+
+    fn tell_over_quota(&mut self, now: Instant, to: Slot, slot: Slot) -> Verdict<T, R> {
+        self.counters.over_quota += 1;
+        match self.slots.get_mut(to).filter(|sender| is_due(now, sender.told_over_quota_at, QUOTA_PAUSE)) {
+            // a tell names no slot of the server itself
+            Some(sender) if !slot.is_server() => {
+                sender.told_over_quota_at = Some(now);
+                let pause_ms = u32::try_from(QUOTA_PAUSE.as_millis()).unwrap_or(u32::MAX);
+                sender.tell(to, Told::OverQuota { slot, pause_ms })
+            }
+            _ => Verdict::Drop(DropReason::OverQuota),
+        }
     }
 
     fn count(&mut self, verdict: &Verdict<T, R>, len: usize) {
@@ -213,10 +260,24 @@ impl<T: Copy, R: Copy + PartialEq> Forwarder<T, R> {
                 DropReason::BadTag => counters.bad_tag += 1,
                 DropReason::Nested => counters.nested += 1,
                 // counted where it is decided whether to tell
-                DropReason::UnknownDestination => {}
+                DropReason::UnknownDestination | DropReason::OverQuota => {}
             },
         }
     }
+}
+
+impl<T: Copy, R: Copy> Holder<T, R> {
+    fn tell(&mut self, own_slot: Slot, told: Told) -> Verdict<T, R> {
+        let mut payload = Vec::with_capacity(Told::MAX_LEN);
+        told.encode(&mut payload);
+        let mut packet = Vec::with_capacity(HEADER_LEN + Told::MAX_LEN);
+        self.link.seal(Slot::SERVER, own_slot, &payload, &mut packet);
+        Verdict::Tell { to: self.owner, route: self.route, packet }
+    }
+}
+
+fn is_due(now: Instant, last: Option<Instant>, interval: Duration) -> bool {
+    last.is_none_or(|at| now.saturating_duration_since(at) >= interval)
 }
 
 /// Whether a packet with a relayed packet in it has a further one inside, or none at all.

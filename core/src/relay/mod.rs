@@ -9,11 +9,13 @@ mod counter;
 mod forwarder;
 mod header;
 mod link;
+mod quota;
 mod slots;
 mod told;
 
-pub use forwarder::{DropReason, Forwarder, ForwarderCounters, TELL_INTERVAL, Verdict};
+pub use forwarder::{DropReason, Forwarder, ForwarderCounters, QUOTA_PAUSE, TELL_INTERVAL, Verdict};
 pub use header::{HEADER_LEN, MAX_OVERHEAD, PacketClass, Slot};
 pub use link::{Opened, RelayError, RelayKeys, RelayLink};
+pub use quota::QuotaLimits;
 pub use slots::Slots;
 pub use told::Told;

@@ -8,7 +8,7 @@ use std::{
 use super::Slot;
 
 /// The slots of a server and what it keeps for their holders. A slot that was given back rests before it is used again,
-/// under the next generation.
+/// under the next generation; less long only when no other is left: who comes and goes keeps nobody else out.
 #[derive(Clone, Debug)]
 pub struct Slots<T> {
     places: Vec<Place<T>>,
@@ -25,19 +25,21 @@ struct Place<T> {
 }
 
 impl<T> Slots<T> {
-    /// At most `capacity` slots (and never more than [`Slot::MAX_SLOTS`]), resting ones included.
+    /// At most `capacity` slots (and never more than [`Slot::MAX_SLOTS`]), resting ones included, which rest for `rest`.
     pub fn new(rest: Duration, capacity: usize) -> Self {
         Self { places: Vec::new(), resting: VecDeque::new(), rest, capacity: capacity.min(Slot::MAX_SLOTS) }
     }
 
-    /// Gives a slot to `holder`; `None` if all are held or resting.
+    /// Gives a slot to `holder`; `None` if all are held.
     pub fn allocate(&mut self, now: Instant, holder: T) -> Option<Slot> {
-        if let Some(slot) = self.rested(now) {
+        let is_full = self.places.len() >= self.capacity;
+        if self.resting.front().is_some_and(|(until, _)| *until <= now || is_full) {
+            let (_, slot) = self.resting.pop_front()?;
             let place = self.places.get_mut(usize::from(slot.index()))?;
             *place = Place { slot, holder: Some(holder) };
             return Some(slot);
         }
-        if self.places.len() >= self.capacity {
+        if is_full {
             return None;
         }
         let slot = Slot::new(u16::try_from(self.places.len()).ok()?, 0)?;
@@ -74,14 +76,6 @@ impl<T> Slots<T> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    fn rested(&mut self, now: Instant) -> Option<Slot> {
-        let (at, _) = self.resting.front()?;
-        if *at > now {
-            return None;
-        }
-        self.resting.pop_front().map(|(_, slot)| slot)
-    }
 }
 
 #[cfg(test)]
@@ -94,18 +88,34 @@ mod tests {
     #[test]
     fn a_slot_rests_before_its_next_generation() {
         let start = epoch();
-        let mut slots = Slots::new(REST, 1);
+        let mut slots = Slots::new(REST, 3);
         let first = slots.allocate(start, 'a').unwrap();
-        assert_eq!(slots.allocate(start, 'b'), None);
         assert_eq!(slots.release(start, first), Some('a'));
         assert_eq!(slots.release(start, first), None);
         assert_eq!(slots.get(first), None);
-        assert_eq!(slots.allocate(start + REST - Duration::from_nanos(1), 'b'), None);
-        let second = slots.allocate(start + REST, 'b').unwrap();
+        let other = slots.allocate(start + REST - Duration::from_nanos(1), 'b').unwrap();
+        assert_ne!(other.index(), first.index());
+        let second = slots.allocate(start + REST, 'c').unwrap();
         assert_eq!((second.index(), second.generation()), (first.index(), first.generation() + 1));
-        assert_eq!((slots.get(first), slots.get(second)), (None, Some(&'b')));
+        assert_eq!((slots.get(first), slots.get(second)), (None, Some(&'c')));
         assert_eq!(slots.release(start + REST, first), None);
-        assert_eq!(slots.len(), 1);
+        assert_eq!(slots.len(), 2);
+    }
+
+    #[test]
+    fn when_none_is_left_the_one_that_rested_longest_is_used() {
+        let start = epoch();
+        let mut slots = Slots::new(REST, 2);
+        let held = slots.allocate(start, 'a').unwrap();
+        let mut last = None;
+        for round in 0..20u64 {
+            let slot = slots.allocate(start + Duration::from_millis(round), 'b').unwrap();
+            assert_ne!(Some(slot), last);
+            assert_eq!(slots.allocate(start + Duration::from_millis(round), 'c'), None, "both are held");
+            slots.release(start + Duration::from_millis(round), slot);
+            last = Some(slot);
+        }
+        assert_eq!(slots.get(held), Some(&'a'));
     }
 
     #[test]
@@ -132,6 +142,7 @@ mod tests {
         assert!(!last.unwrap().is_server());
         slots.release(start, last.unwrap());
         assert_eq!(slots.len(), Slot::MAX_SLOTS - 1);
+        assert!(slots.allocate(start, ()).is_some());
         assert_eq!(slots.allocate(start, ()), None);
         assert_eq!(slots.get(Slot::SERVER), None);
     }

@@ -15,11 +15,11 @@ const _: () = assert!(
 pub enum Told {
     /// Nobody holds the destination slot, or another generation of it: its row in the directory is out of date.
     UnknownSlot(Slot),
-    /// The packet to this slot was over the sender's quota; nothing passes for that many milliseconds.
+    /// The packet to this slot was over one of the sender's quotas and was dropped, as others may have been.
     OverQuota {
         /// Where the packet should have gone.
         slot: Slot,
-        /// How long nothing will pass, in milliseconds.
+        /// For how long other ways are the better ones, in milliseconds.
         pause_ms: u32,
     },
 }

@@ -235,3 +235,24 @@ fn paths_that_are_only_held_up_are_left_a_few_times_at_most() {
     assert!(world.ends.iter().all(|end| end.best() != best && !end.is_dead()));
     assert!(world.blackout(1, cut) <= ms(5_000), "a death is found still: {:?}", world.blackout(1, cut));
 }
+
+#[test]
+fn a_path_that_rests_gives_way_to_one_of_its_kind_only() {
+    let mut world = World::new(&[(1, Relayed, 10), (2, Relayed, 40)]);
+    world.run(ms(1_000));
+    assert_eq!(world.ends[0].best(), 1);
+    let (now, until) = (world.now, world.now + ms(1_000));
+    world.ends[0].set.rest(now, &1, until);
+    assert_eq!(world.ends[0].best(), 2, "at once");
+    world.run(ms(900));
+    assert_eq!(world.ends[0].best(), 2);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.ends[0].best(), 1, "the faster one again, by the rule within a kind");
+
+    let mut world = World::new(&[(1, Direct, 10), (2, Relayed, 10)]);
+    world.run(ms(1_000));
+    let (now, until) = (world.now, world.now + ms(1_000));
+    world.ends[0].set.rest(now, &1, until);
+    world.run(Duration::from_secs(5));
+    assert_eq!((world.ends[0].best(), world.ends[0].switches()), (1, 0));
+}

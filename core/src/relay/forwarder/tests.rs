@@ -23,16 +23,19 @@ impl End {
 
 fn link(world: &mut World, now: Instant, owner: char, is_server: bool) -> End {
     let exported = [owner as u8; 32];
-    let slot = world
-        .link(now, owner, is_server, &RelayKeys::derive(&exported, Cipher::Aes128Gcm, false, true), owner as u8)
-        .unwrap();
+    let keys = RelayKeys::derive(&exported, Cipher::Aes128Gcm, false, true);
+    let slot = world.link(now, owner, is_server, &keys, owner as u8, prefix(owner as u8)).unwrap();
     End { slot, link: RelayLink::new(&RelayKeys::derive(&exported, Cipher::Aes128Gcm, true, false)) }
+}
+
+fn prefix(n: u8) -> Prefix {
+    Prefix::V4([192, 0, n])
 }
 
 /// Two peers `a`, `b` and a server `s`.
 fn world() -> (World, Instant, End, End, End) {
     let now = epoch();
-    let mut world = World::new(Duration::from_secs(120), 8);
+    let mut world = World::new(Duration::from_secs(120), 8, &QuotaLimits::NONE);
     let a = link(&mut world, now, 'a', false);
     let b = link(&mut world, now, 'b', false);
     let s = link(&mut world, now, 's', true);
@@ -118,7 +121,7 @@ fn only_a_probe_moves_a_route() {
     assert_eq!(world.counters().strayed, 1);
     let mut answer = b.packet(a.slot, QUIC);
     assert!(matches!(world.receive(now, b'b', &mut answer), Verdict::Forward { route: b'a', .. }));
-    world.follow(a.slot, b'x');
+    world.follow(a.slot, b'x', prefix(b'x'));
     let mut answer = b.packet(a.slot, QUIC);
     assert!(matches!(world.receive(now, b'b', &mut answer), Verdict::Forward { route: b'x', .. }));
 }
@@ -148,7 +151,7 @@ fn a_packet_may_be_nested_once_and_only_with_a_server_at_one_end() {
 #[test]
 fn a_nested_packet_and_a_tell_go_the_whole_way() {
     let (mut first, now, mut a, _, mut s) = world();
-    let mut second = World::new(Duration::from_secs(120), 8);
+    let mut second = World::new(Duration::from_secs(120), 8, &QuotaLimits::NONE);
     let mut inner_a = link(&mut second, now, 'a', false);
     let mut b = link(&mut second, now, 'b', false);
 
@@ -170,6 +173,53 @@ fn a_nested_packet_and_a_tell_go_the_whole_way() {
     let inner = &packet[opened.payload];
     let opened = inner_a.link.open(inner).unwrap();
     assert_eq!(Told::decode(&inner[opened.payload]), Some(Told::UnknownSlot(nobody)));
+}
+
+#[test]
+fn who_is_over_its_quota_is_told_once_in_a_pause_and_others_pass() {
+    let now = epoch();
+    let limits = QuotaLimits { per_id: 100_000, burst: Duration::from_millis(10), ..QuotaLimits::NONE };
+    let mut world = World::new(Duration::from_secs(120), 8, &limits);
+    let mut a = link(&mut world, now, 'a', false);
+    let mut b = link(&mut world, now, 'b', false);
+    let payload = [0x40; 1_000];
+    let mut forwarded = 0;
+    let mut told = Vec::new();
+    for ms in 0..2_500 {
+        let now = now + Duration::from_millis(ms);
+        match world.receive(now, b'a', &mut a.packet(b.slot, &payload)) {
+            Verdict::Forward { .. } => forwarded += 1,
+            Verdict::Tell { to: 'a', route: b'a', packet } => {
+                let opened = a.link.open(&packet).unwrap();
+                told.push((ms, Told::decode(&packet[opened.payload]).unwrap()));
+            }
+            verdict => assert_eq!(verdict, Verdict::Drop(DropReason::OverQuota)),
+        }
+        if ms % 100 == 0 {
+            let verdict = world.receive(now, b'b', &mut b.packet(a.slot, &payload));
+            assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+        }
+    }
+    assert!((240..=260).contains(&forwarded), "{forwarded} KB in 2.5 s at 100 KB/s");
+    assert_eq!(told.len(), 3);
+    assert!(told.windows(2).all(|two| two[1].0 - two[0].0 >= 1_000), "{told:?}");
+    assert!(told.iter().all(|(_, told)| *told == Told::OverQuota { slot: b.slot, pause_ms: 1_000 }));
+    assert_eq!(world.counters().over_quota, 2_500 - forwarded);
+}
+
+#[test]
+fn forgeries_use_up_nobody_s_quota() {
+    let now = epoch();
+    let limits = QuotaLimits { per_id: 100_000, burst: Duration::from_millis(10), ..QuotaLimits::NONE };
+    let mut world = World::new(Duration::from_secs(120), 8, &limits);
+    let mut a = link(&mut world, now, 'a', false);
+    let mut b = link(&mut world, now, 'b', false);
+    for _ in 0..1_000 {
+        let mut forged = Vec::new();
+        b.link.seal(a.slot, b.slot, &[0x40; 1_000], &mut forged);
+        assert!(matches!(world.receive(now, b'x', &mut forged), Verdict::Drop(_)));
+    }
+    assert!(matches!(world.receive(now, b'a', &mut a.packet(b.slot, QUIC)), Verdict::Forward { .. }));
 }
 
 proptest! {
