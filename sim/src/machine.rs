@@ -11,7 +11,7 @@ use p2pcore::{
     master::{Council, MasterView},
     node::{
         Deadline, Guard, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, Status, StreamKey,
-        Transmit,
+        Transmit, Usage,
     },
 };
 
@@ -34,6 +34,7 @@ pub trait Machine {
     fn poll(&mut self) -> Option<Output>;
     fn deadline(&self) -> Option<Deadline>;
     fn status(&self) -> Status;
+    fn usage(&self) -> Vec<Usage>;
     fn council(&self) -> Option<&Council>;
     fn master(&self) -> Option<MasterView>;
     fn guard(&self) -> Option<Guard>;
@@ -76,6 +77,10 @@ impl Machine for Node {
 
     fn status(&self) -> Status {
         self.status()
+    }
+
+    fn usage(&self) -> Vec<Usage> {
+        self.usage()
     }
 
     fn council(&self) -> Option<&Council> {

@@ -449,6 +449,13 @@ impl<R: Copy + Ord + Debug> Link<R> {
         self.paths.candidates()
     }
 
+    /// Sends a probe on each way, for a member that means harm.
+    #[cfg(any(test, feature = "planted"))]
+    pub fn probe_all(&mut self, now: Instant) {
+        self.touch(now);
+        self.paths.probe_all();
+    }
+
     /// Asks all ways for a sign of life, to learn by [`last_answer`](Self::last_answer) whether the remote is still there.
     pub fn challenge(&mut self, now: Instant) {
         self.touch(now);

@@ -152,6 +152,16 @@ impl Conversation {
         self.outbox.fail_unwritten(reason);
     }
 
+    /// Bytes of messages that the application has not taken.
+    pub fn held(&self) -> usize {
+        self.inbox.unhanded_bytes()
+    }
+
+    /// Bytes of messages that have not come to their ends.
+    pub fn halves(&self) -> usize {
+        self.inbox.halves()
+    }
+
     /// A message of ours waits for its outcome: a link is wanted.
     pub fn wants_link(&self) -> bool {
         !self.outbox.is_empty()

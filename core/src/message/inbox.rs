@@ -108,6 +108,14 @@ impl Inbox {
         }
     }
 
+    pub(super) const fn unhanded_bytes(&self) -> usize {
+        self.unhanded_bytes
+    }
+
+    pub(super) fn halves(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.assembler.held()).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.unhanded_messages == 0
     }

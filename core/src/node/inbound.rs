@@ -111,6 +111,10 @@ impl Node {
         } else {
             return self.count("dropped: not of this protocol");
         };
+        #[cfg(any(test, feature = "planted"))]
+        if self.is_deaf_to(token) {
+            return;
+        }
         let kind = self.kind(&route);
         let allowed = self.may_use(token, &route);
         let Some(entry) = self.links.get_mut(token) else { return self.count("dropped: unknown connection id") };

@@ -213,6 +213,12 @@ impl Links {
         self.by_first_id.len()
     }
 
+    /// The most links and handshakes that one source prefix has.
+    pub(super) fn fullest_prefix(&self) -> (usize, usize) {
+        let most = |of: fn(&Inbound) -> usize| self.by_prefix.values().map(of).max().unwrap_or_default();
+        (most(|inbound| inbound.links), most(|inbound| inbound.handshakes))
+    }
+
     pub(super) fn handshake_done(&mut self, token: LinkToken) {
         if let Some(entry) = self.entries.get(&token)
             && self.by_first_id.get(&entry.first_id) == Some(&token)

@@ -11,6 +11,8 @@ mod greet;
 mod inbound;
 mod links;
 mod messages;
+#[cfg(any(test, feature = "planted"))]
+mod misdeeds;
 mod outbound;
 mod own;
 mod persist;
@@ -25,6 +27,7 @@ mod status;
 mod streams;
 mod to_master;
 mod twins;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +45,8 @@ use foreign::Foreigners;
 use goodbye::Stopping;
 use links::Links;
 use messages::Messages;
+#[cfg(any(test, feature = "planted"))]
+pub use misdeeds::Misdeed;
 use outbound::Outgoing;
 use own::OwnNetwork;
 use persist::Saved;
@@ -51,6 +56,7 @@ use roles::RoleState;
 use route::Route;
 use streams::StreamTable;
 use to_master::ToMaster;
+pub use usage::Usage;
 
 use crate::{
     ClusterId, Config, Id, Identity, Incarnation, Name, ServerKey, StartError,
@@ -123,6 +129,10 @@ pub struct Node {
     outputs: VecDeque<Output>,
     counters: BTreeMap<&'static str, u64>,
     stopping: Option<Stopping>,
+    #[cfg(any(test, feature = "planted"))]
+    misdeed: Option<misdeeds::Doing>,
+    #[cfg(any(test, feature = "planted"))]
+    begun_halves: BTreeSet<(LinkToken, u8)>,
 }
 
 /// A server used as a relay.
@@ -152,6 +162,8 @@ enum Timer {
     Council,
     NoServer,
     Stop,
+    #[cfg(any(test, feature = "planted"))]
+    Misdeed,
 }
 
 impl Timer {
@@ -173,6 +185,8 @@ impl Timer {
             Self::Council => "council",
             Self::NoServer => "no server",
             Self::Stop => "stop",
+            #[cfg(any(test, feature = "planted"))]
+            Self::Misdeed => "misdeed",
         }
     }
 }
@@ -253,6 +267,10 @@ impl Node {
             outputs: VecDeque::new(),
             counters: BTreeMap::new(),
             stopping: None,
+            #[cfg(any(test, feature = "planted"))]
+            misdeed: None,
+            #[cfg(any(test, feature = "planted"))]
+            begun_halves: BTreeSet::new(),
             saved,
             rng,
             config,
@@ -321,6 +339,8 @@ impl Node {
                 Timer::Council => self.council_due(now),
                 Timer::NoServer => self.no_server_due(),
                 Timer::Stop => self.goodbye_due(now),
+                #[cfg(any(test, feature = "planted"))]
+                Timer::Misdeed => self.misdeed_due(now),
             }
         }
     }

@@ -260,6 +260,12 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         }
     }
 
+    /// Wants a probe on each path at once.
+    #[cfg(any(test, feature = "planted"))]
+    pub fn probe_all(&mut self) {
+        self.candidates.iter_mut().for_each(|candidate| candidate.want(Size::Full));
+    }
+
     /// When the newest probe that the other end answered had been sent.
     pub fn last_answer(&self) -> Option<Instant> {
         self.candidates.iter().filter_map(|candidate| candidate.answered).max()

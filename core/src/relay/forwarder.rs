@@ -167,6 +167,16 @@ impl<T: Copy, R: Copy + PartialEq> Forwarder<T, R> {
         self.slots.get(slot).map(|holder| holder.owner)
     }
 
+    /// How many slots are held.
+    pub fn held(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Source prefixes whose quotas are told apart, those that nobody sends from any more included.
+    pub fn prefixes(&self) -> usize {
+        self.quotas.prefixes()
+    }
+
     /// How often what became of packets.
     pub const fn counters(&self) -> &ForwarderCounters {
         &self.counters

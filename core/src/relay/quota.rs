@@ -210,6 +210,11 @@ impl Quotas {
         account.usage = Usage::default();
     }
 
+    /// How many prefixes are told apart.
+    pub(super) fn prefixes(&self) -> usize {
+        self.by_prefix.len()
+    }
+
     /// Whether a packet of `len` bytes is within the quotas; nothing is taken of them yet.
     pub(super) fn allows(&mut self, now: Instant, account: &Account, len: usize) -> bool {
         let (now_ns, bytes) = (self.ns(now), cost(len));

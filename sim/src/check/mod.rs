@@ -3,7 +3,9 @@
 pub mod bounds;
 pub mod consensus;
 pub mod convergence;
+pub mod honest;
 pub mod ledger;
+pub mod limits;
 pub mod linear;
 pub mod office;
 pub mod pace;

@@ -16,7 +16,7 @@ use p2pcore::{
     node::{
         Deadline, Guard, LinkInfo, LocalNetwork, MemberCommand, NodeInfo, Outcome, PathKind, PeerStatus, Persist,
         PersistId, Receipt, ReplyToken, RequestId, SendId, SendOptions, ServerStatus, SocketId, Status, StreamKey,
-        Transmit,
+        Transmit, Usage,
     },
 };
 
@@ -383,6 +383,10 @@ impl Machine for Toy {
         let queued = !self.transmits.is_empty() || !self.outputs.is_empty() || self.bug == Bug::Spins;
         let at = if queued { Some(self.start.now) } else { waiting.min() };
         at.map(|at| Deadline { at, why: "toy" })
+    }
+
+    fn usage(&self) -> Vec<Usage> {
+        Vec::new()
     }
 
     fn status(&self) -> Status {

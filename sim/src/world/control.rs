@@ -179,6 +179,13 @@ impl World {
         Some(Sent { number, to })
     }
 
+    /// Sends a message of `len` bytes that is of use for `ttl` only; `None` if the node does not accept it.
+    pub fn try_send_within(&mut self, from: &str, to: &str, len: usize, ttl: Duration) -> Option<Sent> {
+        let (from, to) = (self.number(from), self.id(to));
+        let number = self.app_sends(from, &[to], len, 0, Some(ttl))?;
+        Some(Sent { number, to })
+    }
+
     /// Sends a message of `len` bytes to whoever is Master; `None` if the node does not accept it.
     pub fn send_to_master(&mut self, from: &str, len: usize) -> Option<Sent> {
         let (number, to) = self.app_tells_master(self.number(from), len, None)?;
@@ -204,6 +211,12 @@ impl World {
     pub fn stream(&mut self, from: &str, to: &str, len: u64) -> u64 {
         let (number, id) = (self.number(from), self.id(to));
         self.app_streams(number, id, len).unwrap_or_else(|| panic!("{from} opens no stream to {to}"))
+    }
+
+    /// The same; `None` if the node does not open one.
+    pub fn try_stream(&mut self, from: &str, to: &str, len: u64) -> Option<u64> {
+        let (number, id) = (self.number(from), self.id(to));
+        self.app_streams(number, id, len)
     }
 
     /// Sends bytes to a node from a host that has no key; the bytes are not those of any node.

@@ -30,8 +30,8 @@ use p2pcore::{
 use self::{hostile::Hostile, master::Resources, process::Process, streams::Streams};
 use crate::{
     check::{
-        Breach, Run, Violation, Violations, bounds::Bounds, consensus::Consensus, ledger::Ledger, requests::Requests,
-        strangers::Strangers,
+        Breach, Run, Violation, Violations, bounds::Bounds, consensus::Consensus, ledger::Ledger, limits,
+        requests::Requests, strangers::Strangers,
     },
     machine::Maker,
     net::{Arrival, Network},
@@ -266,7 +266,13 @@ impl World {
                 bounds.excuse(run, *now);
             }
         }
-        let mut breaches = ledger.overdue(*now, excused);
+        let mut breaches = Vec::new();
+        // a look at everything, so not at each check
+        if now.subsec_nanos() < Self::CHECK_EVERY.subsec_nanos() {
+            let usage = processes.iter().filter_map(|process| Some((process.id(), process.machine.as_ref()?.usage())));
+            breaches.extend(usage.flat_map(|(id, usage)| limits::over(id, &usage)));
+        }
+        breaches.extend(ledger.overdue(*now, excused));
         breaches.extend(requests.overdue(*now, excused));
         breaches.extend(bounds.overdue(*now, excused));
         breaches.into_iter().for_each(|breach| self.report(breach));
