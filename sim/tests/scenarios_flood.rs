@@ -187,8 +187,8 @@ fn a_member_that_has_nothing_relayed_at_line_rate() {
 fn a_thousand_ids_of_one_prefix_come_sit_and_leave() {
     const MINTED: usize = 1_000;
     let config = config(|config| {
-        config.max_links_per_prefix = 100;
-        config.max_handshakes_per_prefix = 50;
+        (config.max_links, config.max_peers) = (150, 150);
+        (config.max_links_per_prefix, config.max_handshakes_per_prefix) = (100, 50);
     });
     let mut scenario = scenario(906).config(config).peer("late").starting_at(secs(25));
     for n in 1..=MINTED {

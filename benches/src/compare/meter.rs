@@ -84,13 +84,13 @@ fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     sorted.get(place).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
 }
 
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// What is in memory of this process, in KiB.
-pub(super) fn resident_kib() -> Result<f64, Failure> {
+pub(crate) fn resident_kib() -> Result<f64, Failure> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc/self/status")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)

@@ -1,7 +1,7 @@
 //! Interleaved rounds: each work is done by one system right after the other, since machines change their speed.
 
 mod forwarder;
-mod meter;
+pub(crate) mod meter;
 mod p2p;
 mod plain;
 mod report;

@@ -41,7 +41,7 @@ pub use x25519::public_key;
 use crate::{Cipher, Id, Identity, NetworkKey, PublicKey};
 
 /// "p2p" and the number of this protocol version; not one of the versions reserved by RFC 9000.
-const QUIC_VERSION: u32 = 0x7032_7001;
+pub const QUIC_VERSION: u32 = 0x7032_7001;
 
 /// What all handshakes of a node have in common.
 pub struct Handshake {
