@@ -26,6 +26,8 @@ mod streams;
 mod to_master;
 mod twins;
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod bounds;
 #[cfg(test)]
 mod tests;
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Routes over which relayed packets may come, all servers together.
-const MAX_RELAY_SOURCES: usize = 1_024;
+pub(super) const MAX_RELAY_SOURCES: usize = 1_024;
 
 /// What a node does beside being a node.
 #[derive(Debug)]
