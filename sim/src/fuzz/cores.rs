@@ -28,7 +28,7 @@ const CLUSTER: ClusterId = ClusterId([9; 16]);
 const LONGEST: Duration = Duration::from_secs(1_300);
 const HOP: Duration = Duration::from_micros(100);
 /// Operations of one case.
-const MAX_OPERATIONS: usize = 300;
+const MAX_OPERATIONS: usize = 150;
 /// What one drain may bring, far above what one operation can cause.
 const MAX_OUTPUTS: usize = 20_000;
 /// How often a node may be due again at the same instant.
@@ -52,6 +52,7 @@ pub fn server_core(data: &[u8]) {
         bench.dial(1);
     }
     bench.run(&mut case);
+    bench.end(habits & 8 == 0);
 }
 
 /// A peer, its driver, its application, the server that it is introduced to, and another peer.
@@ -70,6 +71,7 @@ pub fn peer_core(data: &[u8]) {
         bench.dial(1);
     }
     bench.run(&mut case);
+    bench.end(habits & 8 == 0);
 }
 
 /// The node, and all that is around it.
@@ -200,11 +202,15 @@ impl Bench {
             self.operation(case);
             self.judge();
         }
-        self.end();
     }
 
-    /// Whatever happened, time goes on and the node comes to rest.
-    fn end(&mut self) {
+    /// Whatever happened, the node comes to rest; and if there is time, whatever waits has an end.
+    fn end(&mut self, is_long: bool) {
+        self.come_to_rest();
+        self.judge();
+        if !is_long {
+            return;
+        }
         self.members.iter().for_each(|member| member.forgery.rest());
         for _ in 0..3 {
             self.exchange();
