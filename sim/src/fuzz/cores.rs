@@ -521,7 +521,11 @@ impl Bench {
 
     fn hand(&mut self, case: &mut Case<'_>) {
         match case.byte() {
-            0..=19 => self.node.handed(self.now, Receipt(case.number())),
+            0..=19 => {
+                let Some(from) = self.pick_id(case) else { return };
+                let receipt = Receipt { from, conversation: case.number(), lane: case.byte(), seq: case.number() };
+                self.node.handed(self.now, receipt);
+            }
             20..=99 => {
                 for receipt in std::mem::take(&mut self.receipts) {
                     self.node.handed(self.now, receipt);
