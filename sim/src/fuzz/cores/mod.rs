@@ -1,5 +1,8 @@
 //! A whole node under anything that its driver, its application and members without manners may do.
 
+mod application;
+mod members;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -10,13 +13,9 @@ use bytes::{Bytes, BytesMut};
 use p2pcore::{
     ClusterId, Config, Event, Id, Identity, Incarnation, Input, Name, NetworkKey, Node, Output, Role, SecretKey,
     ServerKey, Start,
-    node::{
-        Datagram, LocalNetwork, MemberCommand, PersistId, Receipt, ReplyToken, RequestId, SendId, SendOptions,
-        SocketId, StreamKey,
-    },
+    node::{Datagram, LocalNetwork, PersistId, Receipt, ReplyToken, RequestId, SendId, SocketId, StreamKey},
     relay::Slot,
 };
-use quinn_proto::Dir;
 
 use super::{build::Builder, case::Case, member::Member, start_of_time};
 
@@ -282,335 +281,11 @@ impl Bench {
         }
     }
 
-    /// What a member does.
-    fn member(&mut self, number: u8, case: &mut Case<'_>) {
-        let which = case.below(2);
-        let now = self.now;
-        match number {
-            21..=25 => {
-                let member = &mut self.members[which];
-                let mut builder = Builder::new(case.bytes());
-                builder.ids = vec![self.node.id(), member.id()];
-                builder.clusters = vec![member.cluster.unwrap_or(CLUSTER)];
-                let legal = number != 25;
-                if let Ok(message) = builder.said_by(member.id().role(), legal) {
-                    member.say(&message);
-                }
-            }
-            26 => {
-                let bytes = case.stretched(4_000);
-                let len = u32::try_from(bytes.len()).unwrap_or(0);
-                self.members[which].write_control(&[&len.to_be_bytes()[..], &bytes].concat());
-            }
-            27 => self.members[which].write_control(case.bytes()),
-            28 | 29 => self.lane(which, case),
-            30 => self.byte_stream(which, case),
-            31 => {
-                let data = Bytes::from(case.stretched(1_200));
-                self.members[which].datagram(data);
-            }
-            32 | 33 => {
-                let frames = case.stretched(1_100);
-                self.members[which].forge(frames);
-            }
-            34 => self.probe(which, case),
-            35 | 36 => self.relay(which, case),
-            37 => match case.byte() {
-                0..=99 => self.members[which].update_keys(),
-                100..=199 => self.members[which].close(now, case.number() as u32),
-                _ => {
-                    let overlay = case.bytes().to_vec();
-                    self.members[which].forgery.crypto(overlay);
-                }
-            },
-            38 => {
-                let member = &mut self.members[which];
-                member.run += u64::from(case.byte() % 3);
-                if case.flag() {
-                    member.cluster = Some(ClusterId([case.byte(); 16]));
-                }
-                self.dial(which);
-            }
-            _ => match case.byte() {
-                0..=127 => self.relayed = !self.relayed,
-                _ => {
-                    let last = case.byte() % 8 + 2;
-                    self.members[which].address = ([192, 0, 2, last], 7_000).into();
-                }
-            },
-        }
-        if case.flag() {
-            self.exchange();
-        }
-    }
-
-    fn lane(&mut self, which: usize, case: &mut Case<'_>) {
-        let member = &mut self.members[which];
-        let (place, fresh) = (case.below(4), case.flag());
-        let header = [1, case.byte() % 18];
-        if fresh || member.lanes.is_empty() {
-            let Some(id) = member.open(Dir::Uni) else { return };
-            member.lanes.push(id);
-            member.write(id, &header);
-        }
-        let Some(id) = member.lanes.get(place % member.lanes.len()).copied() else { return };
-        match case.byte() {
-            0..=99 => {
-                let mut builder = Builder::new(case.bytes());
-                let Ok(kind) = builder.kind() else { return };
-                let data = Bytes::from(case.stretched(3_000));
-                let written = p2pcore::message::window::Written::Whole(kind, data);
-                member.write(id, &p2pcore::message::window::write(&[written]));
-            }
-            100..=229 => member.write(id, case.bytes()),
-            230..=239 => member.finish(id),
-            _ => member.reset(id, case.flag()),
-        }
-    }
-
-    fn byte_stream(&mut self, which: usize, case: &mut Case<'_>) {
-        let member = &mut self.members[which];
-        match case.below(6) {
-            0 => {
-                if let Some(id) = member.open(Dir::Bi) {
-                    member.write(id, &[2]);
-                    member.streams.push(id);
-                }
-            }
-            1 => {
-                if let Some(id) = member.open(Dir::Bi) {
-                    member.streams.push(id);
-                }
-            }
-            op => {
-                let Some(id) = case.pick(&member.streams) else { return };
-                match op {
-                    2 | 3 => member.write(id, &case.stretched(2_000)),
-                    4 => member.finish(id),
-                    _ => member.reset(id, case.flag()),
-                }
-            }
-        }
-    }
-
-    /// A probe with the right key, and anything else in it.
-    fn probe(&mut self, which: usize, case: &mut Case<'_>) {
-        let member = &mut self.members[which];
-        let Some(token) = member.probe_token else { return };
-        member.probe_counter += u64::from(case.byte() % 4);
-        let counter = if case.byte() < 240 { member.probe_counter } else { case.number() };
-        let flags = 0x80 | case.byte() % 4 | if case.byte() > 240 { case.byte() } else { 0 };
-        let mut packet = vec![flags];
-        packet.extend(token);
-        packet.extend(counter.to_be_bytes());
-        packet.push(case.byte() % 66);
-        packet.extend(case.number().to_be_bytes());
-        let reports = case.byte() % 18;
-        packet.push(reports);
-        for _ in 0..reports {
-            packet.push(case.byte());
-            packet.extend(case.number().to_be_bytes());
-        }
-        let padding = usize::from(case.word()) % 1_500;
-        packet.resize(packet.len().max(padding), 0);
-        let mac = blake3::keyed_hash(&member.probe_key(), &packet);
-        packet.extend_from_slice(&mac.as_bytes()[..16]);
-        let from = self.address(case);
-        let from = if case.flag() { self.members[which].address } else { from };
-        self.deliver(from, &packet);
-    }
-
-    /// A relayed packet with a valid tag.
-    fn relay(&mut self, which: usize, case: &mut Case<'_>) {
-        let slot = |case: &mut Case<'_>| Slot::new(case.number() as u16, case.byte() % 8).unwrap_or(Slot::SERVER);
-        let known = [self.members[0].slot, self.members[1].slot];
-        let src = if case.byte() < 200 { known[which] } else { None }.unwrap_or_else(|| slot(case));
-        let dst = if case.byte() < 150 { known[1 - which] } else { None }.unwrap_or_else(|| slot(case));
-        let mut payload = match case.byte() {
-            0..=79 => case.stretched(1_200),
-            80..=159 => self.seen.get(case.below(MAX_REMEMBERED)).map(|(_, data)| data.clone()).unwrap_or_default(),
-            _ => self.members[which].transmit(self.now).into_iter().next().unwrap_or_default(),
-        };
-        let (twice, as_relay) = (case.byte() > 200, case.flag());
-        let from = self.members[which].address;
-        for _ in 0..=usize::from(twice) {
-            let member = &mut self.members[which];
-            let link = if as_relay { &mut member.relays } else { &mut member.relay };
-            let Some(link) = link else { return };
-            let mut packet = Vec::new();
-            link.seal(src, dst, &payload, &mut packet);
-            payload = packet;
-        }
-        self.deliver(from, &payload);
-    }
-
-    fn replay(&mut self, case: &mut Case<'_>) {
-        let Some((from, mut data)) = self.seen.get(case.below(MAX_REMEMBERED)).cloned() else { return };
-        match case.byte() % 4 {
-            0 => {}
-            1 => data.truncate(usize::from(case.word())),
-            _ => {
-                let at = usize::from(case.word()) % data.len().max(1);
-                if let Some(byte) = data.get_mut(at) {
-                    *byte ^= case.byte();
-                }
-            }
-        }
-        let from = if case.flag() { self.address(case) } else { from };
-        self.deliver(from, &data);
-    }
-
-    fn address(&self, case: &mut Case<'_>) -> SocketAddr {
-        match case.byte() {
-            last @ 0..=199 => ([192, 0, 2, last % 6 + 1], 7_000).into(),
-            last => ([198, 51, 100, last], case.word()).into(),
-        }
-    }
-
     fn pick_id(&self, case: &mut Case<'_>) -> Option<Id> {
         let mut ids = vec![self.members[0].id(), self.members[1].id(), self.node.id()];
         ids.push(Id::from_key(Role::Peer, &p2pcore::PublicKey([case.byte() >> 4; 32])));
         ids.push(Id::from_key(Role::Server, &p2pcore::PublicKey([case.byte() >> 4; 32])));
         case.pick(&ids)
-    }
-
-    fn send(&mut self, case: &mut Case<'_>) {
-        let mut to = Vec::new();
-        for _ in 0..=case.byte() % 3 {
-            to.extend(self.pick_id(case));
-        }
-        let mut options = SendOptions::default().lane(case.byte() % 9);
-        if case.flag() {
-            options = options.ttl(case.time());
-        }
-        let data = Bytes::from(case.stretched(70_000));
-        if let Ok(send) = self.node.send(self.now, &to, data, options) {
-            to.into_iter().for_each(|to| assert!(self.sent.insert((send, to), ()).is_none(), "a number for two"));
-        }
-    }
-
-    fn request(&mut self, case: &mut Case<'_>) {
-        let timeout = case.flag().then(|| case.time());
-        let data = Bytes::from(case.stretched(2_000));
-        if case.byte() < 80 {
-            match case.flag() {
-                true => {
-                    if let Ok((request, _)) = self.node.request_to_master(self.now, data, timeout) {
-                        self.asked.insert(request, ());
-                    }
-                }
-                false => {
-                    let options = SendOptions::default().lane(case.byte() % 9);
-                    if let Ok((send, to)) = self.node.send_to_master(self.now, data, options) {
-                        self.sent.insert((send, to), ());
-                    }
-                }
-            }
-        } else if let Some(to) = self.pick_id(case)
-            && let Ok(request) = self.node.request(self.now, to, data, timeout)
-        {
-            self.asked.insert(request, ());
-        }
-    }
-
-    fn reply(&mut self, case: &mut Case<'_>) {
-        let token = case.pick(&self.tokens).unwrap_or(ReplyToken(case.number()));
-        let result = if case.flag() { Ok(Bytes::from(case.stretched(2_000))) } else { Err(p2pcore::Reason::Refused) };
-        let _ = self.node.reply(self.now, token, result);
-    }
-
-    fn hand(&mut self, case: &mut Case<'_>) {
-        match case.byte() {
-            0..=19 => {
-                let Some(from) = self.pick_id(case) else { return };
-                let receipt = Receipt { from, conversation: case.number(), lane: case.byte(), seq: case.number() };
-                self.node.handed(self.now, receipt);
-            }
-            20..=99 => {
-                for receipt in std::mem::take(&mut self.receipts) {
-                    self.node.handed(self.now, receipt);
-                }
-            }
-            _ => {
-                if !self.receipts.is_empty() {
-                    let receipt = self.receipts.swap_remove(case.below(self.receipts.len()));
-                    self.node.handed(self.now, receipt);
-                }
-            }
-        }
-    }
-
-    fn stream(&mut self, case: &mut Case<'_>) {
-        let now = self.now;
-        if case.byte() < 60 {
-            if let Some(to) = self.pick_id(case) {
-                self.streams.extend(self.node.open_stream(now, to));
-            }
-            return;
-        }
-        let stream = case.pick(&self.streams).unwrap_or(StreamKey(case.number()));
-        match case.below(5) {
-            0 | 1 => {
-                let data = case.stretched(20_000);
-                if let Ok(written) = self.node.stream_write(now, stream, &data) {
-                    assert!(written <= data.len());
-                }
-            }
-            2 => {
-                let max = usize::from(case.word());
-                if let Ok(Some(read)) = self.node.stream_read(now, stream, max) {
-                    assert!(read.len() <= max);
-                }
-            }
-            3 => {
-                let _ = self.node.stream_finish(now, stream);
-            }
-            _ => self.node.stream_reset(now, stream),
-        }
-    }
-
-    fn office(&mut self, case: &mut Case<'_>) {
-        let Some(id) = self.pick_id(case) else { return };
-        let command = match case.byte() {
-            0..=49 => MemberCommand::Remove(id),
-            50..=149 => MemberCommand::Transfer(id),
-            150..=179 => MemberCommand::ForceNewCluster,
-            180..=189 => MemberCommand::Leave,
-            _ => {
-                let _ = self.node.resign(self.now);
-                return;
-            }
-        };
-        let _ = self.node.change_members(self.now, command);
-    }
-
-    /// Orders are carried out in any order, some are claimed to be that were never given.
-    fn persist(&mut self, case: &mut Case<'_>) {
-        let id = match case.byte() {
-            0..=19 => PersistId(case.number()),
-            20..=99 => {
-                self.persists = !self.persists;
-                return;
-            }
-            _ if self.orders.is_empty() => return,
-            _ => self.orders.remove(case.below(self.orders.len())).unwrap_or(PersistId(0)),
-        };
-        self.input(Input::Persisted(id));
-    }
-
-    fn change_network(&mut self, case: &mut Case<'_>) {
-        let mut sockets = vec![(SocketId(0), NODE)];
-        let (mut interfaces, mut advertised) = (vec![NODE.ip()], Vec::new());
-        for _ in 0..case.byte() % 4 {
-            let address = self.address(case);
-            match case.below(4) {
-                0 => sockets.push((SocketId(case.byte()), address)),
-                1 => interfaces.push(address.ip()),
-                2 => advertised.push(address),
-                _ => sockets.clear(),
-            }
-        }
-        self.input(Input::NetworkChanged(LocalNetwork { sockets, interfaces, advertised }));
     }
 
     fn input(&mut self, input: Input) {
@@ -801,6 +476,7 @@ mod tests {
         let mut bench = bench(Role::Server, 0);
         let lane = [28, 0, 0, 1, 0, 0, 3, 9, 0, 5, 0, 7, 0, 1];
         bench.run(&mut Case::new(&lane));
+        bench.exchange();
         assert_eq!(bench.receipts.len(), 1);
         assert!(bench.members[0].slot.is_some(), "{:?}", bench.members[0].heard);
     }
