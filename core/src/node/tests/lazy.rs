@@ -85,6 +85,37 @@ fn drained_rarely_and_by_halves_a_cluster_delivers_everything_once_and_in_order(
     assert_eq!(net.outcomes(2), vec![Outcome::Delivered; 600]);
 }
 
+#[test]
+fn a_burst_of_inputs_is_taken_whole_with_nothing_drained_in_between() {
+    const BURST: usize = 40;
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(4));
+    // so that the window takes the burst
+    for _ in 0..100 {
+        net.send(1, 2, &"x".repeat(2_000));
+    }
+    net.run(secs(1));
+    net.take_events(2);
+    let expected: Vec<String> = (0..BURST).map(|number| format!("{number:1000}")).collect();
+    expected.iter().for_each(|text| net.send(1, 2, text));
+    // paced, and held up on the way
+    for _ in 0..60 {
+        net.now += Duration::from_millis(1);
+        let now = net.now;
+        net.node(1).handle(now, Input::Timeout);
+        while take_one(&mut net, 1) {}
+    }
+    let burst: Vec<_> = std::mem::take(&mut net.flying).into();
+    assert!(burst.len() > BURST * 2 / 3, "{} datagrams", burst.len());
+    for (_, from, to, data) in burst {
+        net.deliver(from, to, &data);
+        let now = net.now;
+        assert!(net.node(2).deadline().is_some_and(|deadline| deadline.at <= now));
+    }
+    while take_one(&mut net, 2) {}
+    assert_eq!(net.messages(2), expected, "nothing was left to be sent again");
+}
+
 /// Everything at rest: what is wanted next is wanted later.
 fn at_rest(net: &mut Net) {
     for index in 0..net.nodes.len() {
