@@ -24,9 +24,12 @@ fn steps(criterion: &mut Criterion) {
             let net = kept.get_or_insert_with(|| Net::star(links));
             bencher.iter(|| assert!(!net.idle_step()));
         });
-        for (name, step) in
-            [("one-packet step", Net::packet_step as fn(&mut Net) -> Duration), ("timer step", Net::timer_step)]
-        {
+        let steps: [(&str, fn(&mut Net) -> Duration); 3] = [
+            ("one-packet step, one link", |net| net.packet_step(false)),
+            ("one-packet step, links in turn", |net| net.packet_step(true)),
+            ("timer step", Net::timer_step),
+        ];
+        for (name, step) in steps {
             group.bench_function(format!("{name}/{links} links"), |bencher| {
                 let net = kept.get_or_insert_with(|| Net::star(links));
                 bencher.iter_custom(|times| (0..times).map(|_| step(net)).sum());

@@ -23,8 +23,6 @@ const WAVE: usize = 256;
 const LINKING: Duration = Duration::from_secs(10);
 /// Longer than all probes and searches that follow a new link.
 const SETTLING: Duration = Duration::from_secs(5);
-/// Nobody hurries meanwhile.
-const SETTLING_STEP: Duration = Duration::from_millis(2);
 
 type OnEvent<'a> = &'a mut dyn FnMut(Instant, usize, &mut Node, Event);
 
@@ -61,7 +59,7 @@ impl Net {
         }
         let end = net.now + SETTLING;
         while net.now < end {
-            net.advance(SETTLING_STEP, &mut |_, _, _, _| {});
+            net.advance(&mut |_, _, _, _| {});
         }
         net
     }
@@ -73,10 +71,12 @@ impl Net {
             let index = self.nodes.len();
             self.nodes.push(node(index, self.now));
             self.settle(index, &mut |_, _, _, _| {});
+            // one after another, so that their deadlines are not the same
+            self.advance(&mut |_, _, _, _| {});
         }
         while self.linked < wanted {
             assert!(self.now < end, "{} of {wanted} links", self.linked);
-            self.advance(HOP, &mut |_, _, _, _| {});
+            self.advance(&mut |_, _, _, _| {});
         }
     }
 
@@ -93,14 +93,15 @@ impl Net {
         busy | node.deadline().is_none_or(|deadline| deadline.at <= self.now)
     }
 
-    /// The server takes one datagram of one peer, the next one in turn, and is drained; how long that took.
+    /// The server takes one datagram of one peer and is drained; how long that took. The next time it is another peer's
+    /// turn, or always the first one's.
     ///
     /// # Panics
     /// If the server is not at rest before.
-    pub fn packet_step(&mut self) -> Duration {
+    pub fn packet_step(&mut self, in_turn: bool) -> Duration {
         self.rest();
         let (len, server) = (self.nodes.len(), self.nodes[SERVER].id());
-        self.turn = self.turn % (len - 1) + 1;
+        self.turn = if in_turn { self.turn % (len - 1) + 1 } else { FIRST_PEER };
         let peer = &mut self.nodes[self.turn];
         peer.datagram(self.now, server, Bytes::from_static(&[7; 100])).expect("a link to send on");
         self.settle(self.turn, &mut |_, _, _, _| {});
@@ -131,9 +132,9 @@ impl Net {
 
     /// What flies arrives, and nothing is due at the server.
     fn rest(&mut self) {
-        self.advance(HOP, &mut |_, _, _, _| {});
+        self.advance(&mut |_, _, _, _| {});
         while !self.flying.is_empty() || self.due.get(&SERVER).is_some_and(|at| at <= self.now) {
-            self.advance(HOP, &mut |_, _, _, _| {});
+            self.advance(&mut |_, _, _, _| {});
         }
     }
 
@@ -157,16 +158,16 @@ impl Net {
                 Event::Reply { result, .. } if index == FIRST_PEER => reply = Some(result),
                 _ => {}
             };
-            self.advance(HOP, &mut on_event);
+            self.advance(&mut on_event);
         }
         reply.expect("the loop ends with one").expect("a reply")
     }
 
-    /// Lets the time pass up to the next thing that happens, at least by `step`, and lets that happen.
-    fn advance(&mut self, step: Duration, on_event: OnEvent<'_>) {
+    /// Lets the time pass up to the next thing that happens, and lets that happen.
+    fn advance(&mut self, on_event: OnEvent<'_>) {
         self.now = match self.due.next() {
-            Some((at, _)) if self.flying.is_empty() => at.max(self.now + step),
-            _ => self.now + step,
+            Some((at, _)) if self.flying.is_empty() => at.max(self.now + HOP),
+            _ => self.now + HOP,
         };
         let mut touched = BTreeSet::new();
         for flight in std::mem::take(&mut self.flying) {
@@ -274,7 +275,7 @@ mod tests {
         let mut net = Net::star(2);
         let counter = |net: &Net, of| net.nodes[SERVER].status().counters.get(of).copied();
         for _ in 0..500 {
-            net.packet_step();
+            net.packet_step(true);
         }
         for _ in 0..100 {
             net.timer_step();

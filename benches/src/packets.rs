@@ -33,8 +33,8 @@ impl Packets {
     pub fn new(cipher: Cipher) -> Self {
         let (mut client, mut server) = sessions(cipher);
         let (mut seal, mut open) = (None, None);
-        // offer, answer, confirmation, finish; each may bring keys
-        for _ in 0..4 {
+        // an offer and an answer, a byte to confirm, a finish: with each step one end may have keys for what follows
+        for _ in 0..3 {
             seal = pass(&mut *client, &mut *server).or(seal);
             open = pass(&mut *server, &mut *client).or(open);
         }
@@ -95,21 +95,14 @@ fn sessions(cipher: Cipher) -> (Box<dyn Session>, Box<dyn Session>) {
 
 type KeysOfEnd = (Box<dyn PacketKey>, Box<dyn PacketKey>);
 
-/// What one end has to say goes to the other, level by level; the last keys that came with it.
+/// The next flight of one end goes to the other; the keys that come with it.
 fn pass(from: &mut dyn Session, to: &mut dyn Session) -> Option<KeysOfEnd> {
-    let mut last = None;
-    loop {
-        let mut bytes = Vec::new();
-        let keys = from.write_handshake(&mut bytes);
-        let is_last = keys.is_none();
-        last = keys.map(|keys| (keys.packet.local, keys.packet.remote)).or(last);
-        if !bytes.is_empty() {
-            to.read_handshake(&bytes).expect("a handshake that succeeds");
-        }
-        if is_last {
-            return last;
-        }
+    let mut bytes = Vec::new();
+    let keys = from.write_handshake(&mut bytes);
+    if !bytes.is_empty() {
+        to.read_handshake(&bytes).expect("a handshake that succeeds");
     }
+    keys.map(|keys| (keys.packet.local, keys.packet.remote))
 }
 
 #[cfg(test)]
