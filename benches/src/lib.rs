@@ -7,6 +7,7 @@ mod conversations;
 mod directory;
 mod links;
 mod nodes;
+mod packets;
 mod relay;
 
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 pub use conversations::ConversationPair;
 pub use directory::{DirectoryPair, peer_id, peer_row};
 pub use links::Dialling;
-pub use nodes::{Net, wake};
+pub use nodes::Net;
+pub use packets::{CIPHERS, Packets};
 pub use relay::RelayStar;
 
 /// How long anything is under way between two ends in memory: time has to pass for pacing and retries.

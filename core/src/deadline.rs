@@ -51,6 +51,16 @@ impl<K: Ord + Copy> Deadlines<K> {
         Some(key)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     /// The deadline of `key`.
     pub fn get(&self, key: &K) -> Option<Instant> {
         self.by_key.get(key).copied()

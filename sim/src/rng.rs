@@ -1,6 +1,9 @@
 //! Counter-based randomness: draw `n` of a stream depends on (seed, stream, n) alone, so that taking out one fault moves no
 //! choice of another.
 
+/// For hash maps: those of the standard library draw a key from the operating system.
+pub(crate) type FixedState = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
 /// One named stream of choices.
 #[derive(Clone, Debug)]
 pub struct Stream {

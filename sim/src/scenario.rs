@@ -89,6 +89,12 @@ impl Scenario {
         self.last(|node| node.lazy = true)
     }
 
+    /// The same, and outputs lie for up to so long.
+    #[must_use]
+    pub fn lazy_for(self, time: Duration) -> Self {
+        self.last(|node| (node.lazy, node.lazy_us) = (true, time.as_micros() as u64))
+    }
+
     /// Its application takes so long for each message.
     #[must_use]
     pub fn reading(self, time: Duration) -> Self {

@@ -14,6 +14,9 @@ mod lanes;
 mod translate;
 mod transport;
 
+#[cfg(feature = "fuzzing")]
+pub mod window;
+
 #[cfg(test)]
 mod tests;
 

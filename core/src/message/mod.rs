@@ -12,6 +12,9 @@ mod outbox;
 mod requests;
 mod send_lane;
 
+#[cfg(feature = "fuzzing")]
+pub mod window;
+
 #[cfg(test)]
 mod model;
 #[cfg(test)]

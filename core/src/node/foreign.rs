@@ -22,6 +22,13 @@ pub(super) struct Foreigners {
     warned: usize,
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl Foreigners {
+    pub(super) fn len(&self) -> usize {
+        self.met.len() + self.reported.len()
+    }
+}
+
 impl Node {
     /// This node has met a server of another cluster.
     pub(super) fn met_foreigner(&mut self, now: Instant, id: Id, cluster: Option<ClusterId>) {

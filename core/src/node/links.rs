@@ -18,7 +18,7 @@ use crate::{
 /// A link that lasted so long clears what dials before it cost.
 const STEADY: Duration = Duration::from_secs(5);
 /// Relayed ways remembered for one link.
-const MAX_RELAYED: usize = 64;
+pub(super) const MAX_RELAYED: usize = 64;
 
 /// Why this node has a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

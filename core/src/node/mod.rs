@@ -29,6 +29,8 @@ mod to_master;
 mod twins;
 mod usage;
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod bounds;
 #[cfg(test)]
 mod tests;
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Routes over which relayed packets may come, all servers together.
-const MAX_RELAY_SOURCES: usize = 1_024;
+pub(super) const MAX_RELAY_SOURCES: usize = 1_024;
 /// The bounds of what a server's word about a quota does.
 const MIN_REST: Duration = Duration::from_millis(500);
 const MAX_REST: Duration = Duration::from_secs(10);

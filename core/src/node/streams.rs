@@ -95,6 +95,11 @@ impl StreamTable {
         }
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// Whether the application may still hear of it.
     pub(super) fn is_open(&self, key: StreamKey) -> bool {
         self.by_key.contains_key(&key)

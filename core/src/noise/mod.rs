@@ -19,6 +19,9 @@ mod schedule;
 mod session;
 mod x25519;
 
+#[cfg(feature = "fuzzing")]
+pub mod window;
+
 #[cfg(test)]
 mod tests;
 

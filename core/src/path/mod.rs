@@ -12,6 +12,9 @@ mod heartbeat;
 mod probe;
 mod set;
 
+#[cfg(feature = "fuzzing")]
+pub mod window;
+
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,8 @@
 
 use std::{collections::HashSet, fmt, hash::Hash};
 
+use crate::rng::FixedState;
+
 /// An object as if all its operations came one after another.
 pub trait Specification {
     /// What it remembers.
@@ -87,7 +89,7 @@ impl<O: fmt::Debug, A: fmt::Debug> History<O, A> {
         S: Specification<Operation = O, Answer = A>,
     {
         let first = Node { placed: Placed::new(self.entries.len()), count: 0, state: specification.initial() };
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::<_, FixedState>::default();
         let mut deepest = first.clone();
         let mut stack = vec![first];
         while let Some(node) = stack.pop() {

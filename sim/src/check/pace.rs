@@ -43,6 +43,17 @@ impl Pace {
         self.steps >= Self::MAX_STEPS
     }
 
+    /// Outputs came of a node that wanted to be woken `due`, or later, or never.
+    ///
+    /// # Errors
+    /// It did not want to be woken yet: a driver that trusts its deadline would have left them there.
+    pub fn queued(id: Id, outputs: usize, due: bool) -> Result<(), Breach> {
+        if outputs == 0 || due {
+            return Ok(());
+        }
+        Err(Breach::new("queued_is_due", [id], format!("{outputs} outputs waited, and the deadline was later")))
+    }
+
     /// A drain ended after so many outputs.
     ///
     /// # Errors
@@ -76,5 +87,11 @@ mod tests {
     fn a_drain_without_end_is_seen() {
         assert_eq!(Pace::drained(id(1), 10), Ok(()));
         assert_eq!(Pace::drained(id(1), Pace::MAX_OUTPUTS).unwrap_err().checker, "no_spin");
+    }
+
+    #[test]
+    fn outputs_are_due_while_they_wait() {
+        assert!(Pace::queued(id(1), 0, false).is_ok() && Pace::queued(id(1), 1, true).is_ok());
+        assert_eq!(Pace::queued(id(1), 1, false).unwrap_err().checker, "queued_is_due");
     }
 }

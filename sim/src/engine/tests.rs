@@ -78,6 +78,7 @@ fn every_planted_bug_is_found_by_its_checker() {
         (Bug::FailsWhatArrives, "outcome_true"),
         (Bug::Spins, "no_spin"),
         (Bug::NeverDrains, "no_spin"),
+        (Bug::ForgetsWhatIsQueued, "queued_is_due"),
         (Bug::NeverSuspends, "suspended_in_time"),
         (Bug::WrongTables, "convergence"),
         (Bug::ShowsNoMaster, "convergence"),

@@ -37,6 +37,7 @@ pub(super) enum Bug {
     AnswersStrangers,
     Spins,
     NeverDrains,
+    ForgetsWhatIsQueued,
     NeverSuspends,
     NeverStops,
     WrongTables,
@@ -381,6 +382,7 @@ impl Machine for Toy {
             })
         });
         let queued = !self.transmits.is_empty() || !self.outputs.is_empty() || self.bug == Bug::Spins;
+        let queued = queued && self.bug != Bug::ForgetsWhatIsQueued;
         let at = if queued { Some(self.start.now) } else { waiting.min() };
         at.map(|at| Deadline { at, why: "toy" })
     }

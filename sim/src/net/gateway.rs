@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::Port;
+use crate::rng::FixedState;
 
 #[derive(Debug)]
 pub(super) struct Gateway {
@@ -20,7 +21,7 @@ pub(super) struct Gateway {
     ports: BTreeMap<SocketAddr, u16>,
     inner: BTreeMap<u16, SocketAddr>,
     /// (inner address, outer remote) pairs that something went out by.
-    opened: HashSet<(SocketAddr, SocketAddr)>,
+    opened: HashSet<(SocketAddr, SocketAddr), FixedState>,
 }
 
 impl Gateway {
@@ -37,7 +38,7 @@ impl Gateway {
             inside: BTreeMap::new(),
             ports: BTreeMap::new(),
             inner: BTreeMap::new(),
-            opened: HashSet::new(),
+            opened: HashSet::default(),
         }
     }
 

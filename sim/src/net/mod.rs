@@ -20,7 +20,10 @@ pub(crate) use effect::{cut, flip};
 use gateway::Gateway;
 use link::Link;
 
-use crate::plan::{Effect, LinkModel, Plan, Selector};
+use crate::{
+    plan::{Effect, LinkModel, Plan, Selector},
+    rng::FixedState,
+};
 
 /// An IP packet with a UDP datagram in it, as its receiver sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +62,8 @@ pub struct Network {
     names: BTreeMap<String, usize>,
     hosts: Vec<HostPlace>,
     gateways: Vec<Gateway>,
-    public: HashMap<IpAddr, Owner>,
-    links: HashMap<(Port, Port), Link>,
+    public: HashMap<IpAddr, Owner, FixedState>,
+    links: HashMap<(Port, Port), Link, FixedState>,
     default_model: LinkModel,
     rules: Vec<(Ways, LinkModel)>,
     unreachable: Vec<Ways>,
@@ -96,8 +99,8 @@ impl Network {
             names: plan.nodes.iter().enumerate().map(|(n, node)| (node.name.clone(), n)).collect(),
             hosts: Vec::new(),
             gateways: gateways.collect(),
-            public: HashMap::new(),
-            links: HashMap::new(),
+            public: HashMap::default(),
+            links: HashMap::default(),
             default_model: plan.link,
             rules: Vec::new(),
             unreachable: Vec::new(),

@@ -220,6 +220,7 @@ impl NodePlan {
             expect: None,
             relay_only: false,
             lazy: false,
+            lazy_us: super::usual_lazy_us(),
             reading_us: 0,
             start_ms: 0,
             clock_ppm: 0,

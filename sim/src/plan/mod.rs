@@ -95,6 +95,9 @@ pub struct NodePlan {
     /// Its driver drains rarely and at odd moments.
     #[serde(default)]
     pub lazy: bool,
+    /// How long a lazy driver lets outputs lie at most, in microseconds.
+    #[serde(default = "usual_lazy_us")]
+    pub lazy_us: u64,
     /// How long its application takes for a message, in microseconds.
     #[serde(default)]
     pub reading_us: u64,
@@ -111,6 +114,10 @@ pub struct NodePlan {
 
 const fn usual_disk_us() -> u64 {
     20_000
+}
+
+const fn usual_lazy_us() -> u64 {
+    3_000
 }
 
 /// How the servers agree on one Master: what a plan says of [`p2pcore::master::Settings`].

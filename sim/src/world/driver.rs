@@ -180,10 +180,15 @@ impl World {
     }
 
     fn drain(&mut self, number: usize, transmits: bool, events: bool) {
+        let now = self.instant(number);
+        let deadline = self.processes[number].machine.as_ref().and_then(|machine| machine.deadline());
         self.processes[number].draining = true;
         let outputs = self.drain_all(number, transmits, events);
         self.processes[number].draining = false;
         self.judge(number);
+        let due = deadline.is_some_and(|deadline| deadline.at <= now);
+        let queued = Pace::queued(self.processes[number].id(), outputs, due);
+        self.check(queued);
         let drained = Pace::drained(self.processes[number].id(), outputs);
         if drained.is_err() {
             // nothing more can be learnt from it, and it would fill the memory
@@ -256,7 +261,7 @@ impl World {
     fn drain_soon(&mut self, number: usize) {
         let process = &mut self.processes[number];
         let Some(run) = process.run().filter(|_| process.drain_at.is_none()) else { return };
-        let at = self.now + Duration::from_micros(process.choices.below(3_000));
+        let at = self.now + Duration::from_micros(process.choices.below(process.plan.lazy_us));
         process.drain_at = Some(at);
         self.schedule.push(at, Happening::Drain(run));
     }

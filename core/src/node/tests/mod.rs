@@ -3,6 +3,7 @@
 mod clock;
 mod demand;
 mod hostile;
+mod lazy;
 mod master;
 mod master_hostile;
 mod net;

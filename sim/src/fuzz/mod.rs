@@ -1,5 +1,14 @@
 //! What the fuzz targets do with their bytes; the corpora are replayed by `tests/fuzz_corpora.rs`.
 
+mod build;
+mod case;
+mod cores;
+mod forgery;
+mod member;
+mod reassembly;
+mod round_trip;
+mod state;
+
 use std::{
     net::SocketAddr,
     sync::OnceLock,
@@ -13,6 +22,11 @@ use p2pcore::{
     noise, relay,
     wire::Control,
 };
+
+pub use cores::{peer_core, server_core};
+pub use reassembly::reassembly;
+pub use round_trip::round_trip;
+pub use state::state;
 
 /// Every decoder of bytes that nobody has authenticated yet, and the control messages of members.
 ///
@@ -58,15 +72,22 @@ fn start_of_time() -> Instant {
 }
 
 fn server(now: Instant) -> Node {
+    let identity = Identity::new(Role::Server, SecretKey::from_bytes([1; 32]));
+    Node::new(Config::default(), Start { now, ..start(identity) }).expect("a founding server starts")
+}
+
+/// A founding server, or a peer that knows one address.
+fn start(identity: Identity) -> Start {
     let address = SocketAddr::from(([192, 0, 2, 1], 4433));
-    let start = Start {
-        identity: Identity::new(Role::Server, SecretKey::from_bytes([1; 32])),
+    let is_server = identity.id().is_server();
+    Start {
+        identity,
         name: Name::default(),
         network_key: NetworkKey::from_bytes([2; 32]),
-        server_key: Some(ServerKey::from_bytes([3; 32])),
+        server_key: is_server.then(|| ServerKey::from_bytes([3; 32])),
         incarnation: Incarnation { counter: 1, random: [4; 16] },
-        introducers: Vec::new(),
-        found: true,
+        introducers: if is_server { Vec::new() } else { vec![SocketAddr::from(([192, 0, 2, 2], 4433))] },
+        found: is_server,
         expect: None,
         saved: None,
         network: LocalNetwork {
@@ -76,8 +97,7 @@ fn server(now: Instant) -> Node {
         },
         relay_only: false,
         seed: [5; 32],
-        now,
+        now: start_of_time(),
         wall_time: Duration::ZERO,
-    };
-    Node::new(Config::default(), start).expect("a founding server starts")
+    }
 }
