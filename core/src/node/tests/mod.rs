@@ -6,6 +6,7 @@ mod hostile;
 mod master;
 mod master_hostile;
 mod net;
+mod on_demand;
 mod replaced;
 mod servers;
 mod twins;
