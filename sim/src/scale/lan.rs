@@ -150,10 +150,10 @@ impl Lan {
         }
     }
 
-    /// For `time`, 1 % of the peers leave each minute, half of them without goodbye, and return after `away`.
-    pub(super) fn churn(&mut self, time: Duration, away: Duration) {
+    /// For `time`, a peer leaves after each `pause`, half of them without goodbye, and returns after `away`.
+    pub(super) fn churn(&mut self, time: Duration, pause: Duration, away: Duration) {
         let peers = (self.hosts.len() - self.servers) as u64;
-        let (end, pause) = (self.now + time, Duration::from_secs(60).mul_f64(100.0 / peers as f64));
+        let end = self.now + time;
         while self.now + pause <= end {
             self.run_for(pause);
             let host = self.servers + self.rng.below(peers) as usize;

@@ -19,8 +19,12 @@ pub const SERVERS: usize = 3;
 pub const FRIENDS: usize = 3;
 /// How often each peer says something to one of them.
 const TALK_EVERY: Duration = Duration::from_secs(20);
-/// How long the tables are watched, without churn and with it.
-const WATCHED: Duration = Duration::from_secs(120);
+/// How long the tables are watched while nobody comes or goes.
+const QUIET: Duration = Duration::from_secs(30);
+/// How long they are watched at least while peers come and go.
+const CHURN: Duration = Duration::from_secs(60);
+/// At least so many go in that time.
+const GOING: u32 = 6;
 /// How long a peer stays away.
 const AWAY: Duration = Duration::from_secs(30);
 
@@ -81,13 +85,16 @@ pub fn run(peers: usize, heap: Heap) -> Line {
     let (peer, links) = (lan.heap_of_peers(), lan.links_between_peers());
     lan.talk(TALK_EVERY);
     lan.run_for(Duration::from_secs(1));
-    let per_peer = |bytes: u64| bytes as f64 / peers as f64 / WATCHED.as_secs_f64();
+    let per_peer = |bytes: u64, time: Duration| bytes as f64 / peers as f64 / time.as_secs_f64();
+    // 1 % a minute
+    let pause = Duration::from_secs(60).mul_f64(100.0 / peers as f64);
+    let churned = CHURN.max(pause * GOING);
     let (before, said) = (lan.table_bytes(), lan.outcomes());
-    lan.run_for(WATCHED);
+    lan.run_for(QUIET);
     let quiet = lan.table_bytes() - before;
     tracing::info!(wall = ?begin.elapsed(), "quiet");
     let before = lan.table_bytes();
-    lan.churn(WATCHED, AWAY);
+    lan.churn(churned, pause, AWAY);
     let churn = lan.table_bytes() - before;
     tracing::info!(wall = ?begin.elapsed(), "churned");
     lan.run_for(AWAY);
@@ -97,8 +104,8 @@ pub fn run(peers: usize, heap: Heap) -> Line {
         peers,
         join_ms: millis(join.saturating_sub(joined)),
         first_messages_ms: millis(first.saturating_sub(talk)),
-        table_bytes_quiet: per_peer(quiet),
-        table_bytes_churn: per_peer(churn),
+        table_bytes_quiet: per_peer(quiet, QUIET),
+        table_bytes_churn: per_peer(churn, churned),
         server_bytes_linked: per_client(linked),
         server_bytes_watched: per_client(watched),
         peer_bytes: u64::try_from(peer).unwrap_or(0) / peers as u64,
