@@ -84,6 +84,7 @@ impl Node {
                 }
                 Err(TooMany) => self.violation(now, token),
             },
+            Control::FirstPacket { to, packet } => self.on_first_packet(id, to, &packet),
             Control::Unwatch(wanted) => tables.unwatch(id, &wanted),
             Control::SeenElsewhere(sighting) => self.on_seen_elsewhere(now, &sighting),
             Control::ForeignCluster { id: foreigner, cluster } if foreigner.is_server() => {

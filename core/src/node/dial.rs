@@ -157,7 +157,7 @@ impl Node {
         routes
     }
 
-    fn dial(
+    pub(super) fn dial(
         &mut self,
         now: Instant,
         expected: Option<Id>,

@@ -60,7 +60,7 @@ fn source_prefix(route: &Route) -> Vec<u8> {
             IpAddr::V4(ip) => ip.octets().into_iter().take(3).collect(),
             IpAddr::V6(ip) => ip.octets().into_iter().take(7).collect(),
         },
-        Route::Relay { server, .. } => server.to_bytes().to_vec(),
+        Route::Relay { server, .. } | Route::Lookup { server } => server.to_bytes().to_vec(),
     }
 }
 

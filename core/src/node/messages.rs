@@ -216,8 +216,11 @@ impl Node {
             && !tables.online().contains_key(&id)
             && tables.awaits(&id)
         {
-            self.awaited.insert(id);
+            let is_new = self.awaited.insert(id);
             self.watching.touch(id);
+            if is_new {
+                return self.dial_unknown(now, id);
+            }
         }
         self.hurry(now, id);
     }
@@ -235,6 +238,7 @@ impl Node {
             self.awaited.remove(&id);
             self.watching.touch(id);
             let Err(reason) = self.reachable(now, &id) else { continue };
+            self.end_unknown(now, id);
             if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
                 conversation.fail_unwritten(reason);
             }

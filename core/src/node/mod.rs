@@ -11,6 +11,7 @@ mod greet;
 mod idle;
 mod inbound;
 mod links;
+mod lookup;
 mod messages;
 mod outbound;
 mod own;

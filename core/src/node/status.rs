@@ -41,6 +41,10 @@ impl Node {
         Some((link.route()?, link.kind()?, link.rtt()))
     }
 
+    pub(super) fn rtt_of(&self, id: &Id) -> Option<Duration> {
+        self.link_of(id)?.2
+    }
+
     fn server_statuses(&self) -> Vec<ServerStatus> {
         let mut rows: BTreeMap<Id, (Name, Vec<SocketAddr>)> = BTreeMap::new();
         match &self.role {

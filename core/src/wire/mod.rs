@@ -83,6 +83,13 @@ pub enum Control {
     Idle,
     /// The receiver of `Idle` needs the link: it goes on.
     Busy,
+    /// A first packet for a peer of the receiving server, from one that does not know where that is yet.
+    FirstPacket {
+        /// For whom it is.
+        to: Id,
+        /// A QUIC Initial packet under a first connection id for that Id.
+        packet: Bytes,
+    },
 }
 
 /// What a peer asks of a server that is on demand.
@@ -186,7 +193,8 @@ impl Control {
             | Self::Master(_)
             | Self::Members(_)
             | Self::Idle
-            | Self::Busy => false,
+            | Self::Busy
+            | Self::FirstPacket { .. } => false,
         }
     }
 

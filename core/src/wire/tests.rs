@@ -116,6 +116,7 @@ fn messages() -> Vec<(&'static str, Control)> {
         ),
         ("idle", Control::Idle),
         ("busy", Control::Busy),
+        ("first packet", Control::FirstPacket { to: id(Role::Peer, 1), packet: Bytes::from_static(&[0xc0, 1, 2]) }),
         ("foreign cluster", Control::ForeignCluster { id: id(Role::Server, 3), cluster: Some(ClusterId([5; 16])) }),
     ]
 }

@@ -309,3 +309,60 @@ fn who_watches_too_much_loses_its_link() {
     net.run(Duration::from_millis(100));
     assert_eq!(net.node(0).counters().get("violations"), Some(&1));
 }
+
+/// Two peers that reach each other through the server alone, and how long a first message takes.
+fn first_message(watched: bool) -> (Net, Duration) {
+    let mut net = Net::cluster_with(always(), 1, 2);
+    net.cut.insert((address(1), address(2)));
+    net.run(secs(2));
+    if watched {
+        let id = net.id(2);
+        watch(&mut net, 1, Watch::Id(id));
+        net.run(secs(1));
+    }
+    let begin = net.now;
+    net.send(1, 2, "hello");
+    while !net.nodes[2].events.iter().any(|event| matches!(event, Event::Message { .. })) {
+        net.run(Duration::from_millis(1));
+        assert!(net.now < begin + secs(5));
+    }
+    let time = net.now - begin;
+    (net, time)
+}
+
+#[test]
+fn the_first_message_travels_with_the_lookup() {
+    let (_, known) = first_message(true);
+    let (mut net, unknown) = first_message(false);
+    assert_eq!(unknown, known, "the answer costs no round trip of its own");
+    assert_eq!(net.node(0).counters().get("first packets passed on"), Some(&1));
+    let (now, server) = (net.now, net.id(0));
+    let (from, to) = (net.id(1), net.id(2));
+    let nothing = [Bytes::new(), Bytes::from_static(&[7; 1_200]), Bytes::from_static(&[0xc0; 1_200])];
+    for packet in nothing {
+        net.node(1).tell(now, server, &Control::FirstPacket { to, packet });
+    }
+    net.run(secs(1));
+    assert_eq!(net.node(0).counters().get("dropped: no first packet"), Some(&3));
+    assert_eq!(net.node(0).counters().get("first packets passed on"), Some(&1));
+    assert!(net.node(2).is_linked(&from));
+}
+
+#[test]
+fn a_first_packet_at_the_wrong_server_is_no_loss() {
+    let mut net = Net::cluster_with(always(), 2, 1);
+    net.run(secs(2));
+    // linked to the second server only, and the first one is asked first or second
+    let late = net.add(Role::Peer, |start| start.introducers = vec![address(1)]);
+    net.cut.extend([(address(late), address(0)), (address(late), address(2))]);
+    net.run(secs(2));
+    let nobody = Id::from_key(Role::Peer, &crate::PublicKey([9; 32]));
+    let now = net.now;
+    let to = net.id(late);
+    net.node(2).send(now, &[to, nobody], Bytes::from_static(b"?"), SendOptions::default()).unwrap();
+    net.run(Duration::from_millis(300));
+    assert_eq!(net.messages(late), ["?"]);
+    assert_eq!(outcomes_to(&mut net, 2, nobody), [Outcome::Failed(Reason::UnknownId)]);
+    net.run(secs(5));
+    assert_eq!(net.node(2).links.len(), 3, "to two servers and one peer");
+}
