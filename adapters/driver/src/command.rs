@@ -82,6 +82,7 @@ pub(crate) enum Command {
     },
     Unwatch {
         what: Watch,
+        reply: oneshot::Sender<()>,
     },
     Status {
         reply: oneshot::Sender<Status>,

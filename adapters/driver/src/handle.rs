@@ -192,7 +192,7 @@ impl NodeHandle {
     /// # Errors
     /// `Stopped`.
     pub async fn unwatch(&self, what: Watch) -> Result<(), CommandError> {
-        self.0.commands.send(Command::Unwatch { what }).await.map_err(|_| CommandError::Stopped)
+        self.ask(|reply| Command::Unwatch { what, reply }).await.ok_or(CommandError::Stopped)
     }
 
     /// The tables as of now.

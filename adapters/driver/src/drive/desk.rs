@@ -210,7 +210,10 @@ impl Desk {
                 machine.open_stream(now, to).map(|key| self.streams.add(machine, now, to, key, self.notices.clone())),
             ),
             Command::Watch { what, reply } => reply.send(machine.watch(now, what)),
-            Command::Unwatch { what } => machine.unwatch(now, &what),
+            Command::Unwatch { what, reply } => {
+                machine.unwatch(now, &what);
+                reply.send(());
+            }
             Command::Status { reply } => reply.send(machine.status()),
             Command::Members { reply } => reply.send(machine.members().to_vec()),
             Command::ChangeMembers { command, office, reply } => {

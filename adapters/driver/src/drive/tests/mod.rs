@@ -420,7 +420,7 @@ fn dropping_the_last_handle_stops_the_node() {
 #[test]
 fn watches_reach_the_node_and_what_is_found_the_events() {
     let (fake, handle) = start();
-    let mut events = handle.events();
+    let events = handle.events();
     let what = Watch::Id(id(2));
     block_on(handle.watch(what.clone())).unwrap();
     let found = Event::Found { what: what.clone(), ids: vec![id(2)] };
