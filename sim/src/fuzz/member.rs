@@ -28,6 +28,8 @@ use super::forgery::{Forgery, ForgingClient, ForgingServer};
 /// Said of its connections.
 const TOKEN: [u8; 4] = *b"evil";
 const MAX_HEARD: usize = 64;
+/// The only one that it offers.
+const CIPHER: Cipher = Cipher::Aes128Gcm;
 
 /// One such member, with one connection to the node under test.
 pub(super) struct Member {
@@ -69,7 +71,7 @@ impl Member {
     ) -> Self {
         let [seed, ..] = *identity.secret().as_bytes();
         let rng = Rng::from_seed([seed ^ 0x55; 32]);
-        let handshake = noise::Handshake::new(identity.clone(), keys.0, vec![Cipher::Aes128Gcm]);
+        let handshake = noise::Handshake::new(identity.clone(), keys.0, vec![CIPHER]);
         Self {
             identity,
             address,
@@ -219,8 +221,8 @@ impl Member {
         self.exporter = Some(exporter);
         let exported = self.export(b"relay");
         let began = self.began();
-        self.relay = Some(RelayLink::new(&RelayKeys::derive(&exported, began, false)));
-        self.relays = Some(RelayLink::new(&RelayKeys::derive(&exported, began, true)));
+        self.relay = Some(RelayLink::new(&RelayKeys::derive(&exported, CIPHER, began, false)));
+        self.relays = Some(RelayLink::new(&RelayKeys::derive(&exported, CIPHER, began, true)));
         if !self.polite {
             return;
         }

@@ -14,6 +14,7 @@ use p2pcore::{
 use super::build::Builder;
 
 const MAX_MESSAGE: usize = 100_000;
+const CIPHERS: [Cipher; 2] = [Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305];
 
 /// Each kind of thing that travels, made from `data`, written and read back; and altered, and read.
 ///
@@ -140,7 +141,8 @@ fn probe(builder: &mut Builder<'_>) -> Result<()> {
 }
 
 fn relayed(builder: &mut Builder<'_>) -> Result<()> {
-    let link = |began, relays| RelayLink::new(&RelayKeys::derive(&[9; 32], began, relays));
+    let cipher = *builder.bytes.choose(&CIPHERS)?;
+    let link = |began, relays| RelayLink::new(&RelayKeys::derive(&[9; 32], cipher, began, relays));
     let (mut near, mut far) = (link(true, false), link(false, true));
     let (src, dst) = (builder.slot()?, builder.slot()?);
     let payload: &[u8] = builder.bytes.arbitrary()?;
@@ -168,7 +170,6 @@ fn relayed(builder: &mut Builder<'_>) -> Result<()> {
 
 fn handshake(builder: &mut Builder<'_>) -> Result<()> {
     use noise::window::{MAX_MESSAGE, Payload, assemble, frame, parameters};
-    const CIPHERS: [Cipher; 2] = [Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305];
     let role = if builder.flag()? { Role::Server } else { Role::Peer };
     let rest: &[u8] = builder.bytes.arbitrary()?;
     let payload = match builder.bytes.int_in_range(1..=3)? {
