@@ -14,6 +14,8 @@ mod endpoint;
 mod error;
 mod events;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod handle;
 mod keeper;
 pub mod keys;
