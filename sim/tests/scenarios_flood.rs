@@ -278,7 +278,7 @@ fn many_peers_come_at_once_when_a_server_is_back() {
         assert_eq!(honest::keeps_its_rate(ids, without[&pair], with[&pair]), Ok(()));
     }
     let down = |name: &str| world.seen_at(name, begin, |event| matches!(event, p2pcore::Event::ServerDown { .. }));
-    assert_eq!(HONEST.map(|name| down(name)), [None; HONEST.len()]);
+    assert_eq!(HONEST.map(down), [None; HONEST.len()]);
     let all = |world: &mut World| (1..=CROWD).all(|n| world.linked(&format!("p{n}"), "s2"));
     world.expect("all are back", secs(10), all);
     world.assert_clean();
