@@ -6,6 +6,9 @@ use benches::Net;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 
+/// What is measured, by its own watch.
+type Step = fn(&mut Net) -> Duration;
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     steps(&mut criterion);
@@ -24,7 +27,7 @@ fn steps(criterion: &mut Criterion) {
             let net = kept.get_or_insert_with(|| Net::star(links));
             bencher.iter(|| assert!(!net.idle_step()));
         });
-        let steps: [(&str, fn(&mut Net) -> Duration); 3] = [
+        let steps: [(&str, Step); 3] = [
             ("one-packet step, one link", |net| net.packet_step(false)),
             ("one-packet step, links in turn", |net| net.packet_step(true)),
             ("timer step", Net::timer_step),

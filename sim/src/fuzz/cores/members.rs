@@ -130,7 +130,7 @@ impl Bench {
         let Some(token) = member.probe_token else { return };
         member.probe_counter += u64::from(case.byte() % 4);
         let counter = if case.byte() < 240 { member.probe_counter } else { case.number() };
-        let flags = 0x80 | case.byte() % 4 | if case.byte() > 240 { case.byte() } else { 0 };
+        let flags = 0x80 | (case.byte() % 4) | if case.byte() > 240 { case.byte() } else { 0 };
         let mut packet = vec![flags];
         packet.extend(token);
         packet.extend(counter.to_be_bytes());
