@@ -340,7 +340,7 @@ fn guards_that_overlap_are_not_linearizable_though_the_register_fences() {
             node.plant(flaw);
             Ok(Box::new(node))
         });
-        let found = (0..30).find(|seed| {
+        let found = (0..100).find(|seed| {
             let mut run = Run::new(*seed, true, planted.clone());
             run.go();
             run.verdict().is_err()

@@ -58,13 +58,14 @@ fn over_the_threshold_and_back_no_message_is_lost() {
         for away in ["p6", "p5"] {
             world.stop(away);
         }
+        world.expect("the goodbyes", secs(5), |world| !world.is_running("p5") && !world.is_running("p6"));
         world.expect("back", secs(10), |world| (1..=4).all(|n| !is_on_demand(world, &format!("p{n}"))));
         world.revive("p5");
         world.expect("a full mesh", secs(20), |world| world.converged());
         assert!(!is_on_demand(&world, "p1"), "round {round}");
     }
     let counts = world.counts();
-    assert!(counts.delivered > 1_000, "{counts:?}");
+    assert!(counts.delivered > 500 && counts.failed + counts.expired == 0, "{counts:?}");
     world.assert_clean();
 }
 
@@ -93,7 +94,9 @@ fn a_server_dies_and_the_others_go_on_and_it_hears_of_the_watches_when_it_is_bac
 fn a_peer_is_found_at_the_only_server_that_has_it() {
     let scenario = Scenario::new(23).config(demand(0, 0)).servers("s", 2).peer("p1").peer("p2").joining(&["s2"]);
     let mut world = scenario.apart("p2", "s1").apart("p1", "p2").start();
-    world.expect("p2 linked to s2", secs(20), |world| world.linked("p2", "s2") && world.linked("p1", "s1"));
+    world.expect("the links", secs(20), |world| {
+        [("p2", "s2"), ("p1", "s1"), ("p1", "s2")].iter().all(|(from, to)| world.linked(from, to))
+    });
     delivered(&mut world, "p1", "p2");
     assert_eq!(world.kind("p1", "p2"), Some(p2pcore::node::PathKind::Relayed));
     world.assert_clean();
