@@ -127,7 +127,8 @@ impl Node {
         let is_sent =
             self.conversation(now, to).send(now, Outgoing { lane: 0, kind, data, expires, tag: REPLY }).is_ok();
         if is_sent {
-            self.written_to(now, to);
+            self.unwritten.insert(to);
+            self.hurry(now, to);
         } else {
             self.count("replies refused: full");
         }
