@@ -2,6 +2,7 @@
 
 mod compare;
 mod flood;
+mod peers;
 
 use std::{error::Error, process::ExitCode};
 

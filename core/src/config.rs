@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{master, relay::QuotaLimits};
+use crate::{CommandError, Id, master, relay::QuotaLimits};
 
 /// The settings of a node. All queues, tables and buffers are bounded by a field of this type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +127,38 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether a message of `len` bytes may be sent in `lane`.
+    ///
+    /// # Errors
+    /// `TooLarge`, `NoSuchLane`.
+    pub fn check_message(&self, len: usize, lane: u8) -> Result<(), CommandError> {
+        let max = self.max_message;
+        if len > max {
+            return Err(CommandError::TooLarge { len, max });
+        }
+        if lane >= self.lanes {
+            return Err(CommandError::NoSuchLane { lane, max: self.lanes.saturating_sub(1) });
+        }
+        Ok(())
+    }
+
+    /// Whether a message may be sent to `to`: at least one, and none twice.
+    ///
+    /// # Errors
+    /// `BadDestinations`.
+    pub fn check_destinations(to: &[Id]) -> Result<(), CommandError> {
+        let are_distinct = match to {
+            [] => false,
+            [_] => true,
+            many => {
+                let mut sorted = many.to_vec();
+                sorted.sort_unstable();
+                sorted.windows(2).all(|pair| pair.first() != pair.last())
+            }
+        };
+        if are_distinct { Ok(()) } else { Err(CommandError::BadDestinations) }
+    }
+
     /// What a server relays.
     pub const fn quota_limits(&self) -> QuotaLimits {
         QuotaLimits {

@@ -6,7 +6,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use p2pcore::{Config, Id};
+use p2pcore::{Config, Event, Id};
+
+use crate::events::Hub;
 
 #[derive(Debug, Default)]
 struct Account {
@@ -87,12 +89,13 @@ impl Flow {
         self.queue_gave_back.lock().unwrap_or_else(PoisonError::into_inner).insert(to);
     }
 
-    /// To whom messages were given back for that reason: an `Unblocked` is due for each when the queue is empty.
-    pub(crate) fn take_queue_gave_back(&self) -> BTreeSet<Id> {
-        std::mem::take(&mut *self.queue_gave_back.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The queue has room again: those to whom messages were given back for that reason learn it.
+    pub(crate) fn queue_is_roomy(&self, hub: &Hub) {
+        let gave_back = std::mem::take(&mut *self.queue_gave_back.lock().unwrap_or_else(PoisonError::into_inner));
+        gave_back.into_iter().for_each(|to| hub.put(Event::Unblocked { to }));
     }
 
-    /// One message is over. Says whether an `Unblocked` is due: when a quarter of the room is free again.
+    /// So many messages are over. Says whether an `Unblocked` is due: when a quarter of the room is free again.
     pub(crate) fn leave(&self, to: Id, messages: usize, bytes: usize) -> bool {
         let (woken, unblocked) = {
             let mut accounts = self.lock();

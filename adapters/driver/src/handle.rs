@@ -81,7 +81,8 @@ impl NodeHandle {
         options: SendOptions,
     ) -> Result<Outcomes, CommandError> {
         let data = data.into();
-        self.check(to, data.len(), options)?;
+        self.0.config.check_message(data.len(), options.lane)?;
+        Config::check_destinations(to)?;
         poll_fn(|cx| self.0.flow.poll_enter(cx, to, data.len())).await;
         let mut entered = Entered { shared: &self.0, to, len: data.len(), armed: true };
         let (outcomes, slot) = Outcomes::new(to.len());
@@ -98,7 +99,8 @@ impl NodeHandle {
     /// As [`send`](Self::send), and `Blocked`.
     pub fn try_send(&self, to: &[Id], data: impl Into<Bytes>, options: SendOptions) -> Result<Outcomes, CommandError> {
         let data = data.into();
-        self.check(to, data.len(), options)?;
+        self.0.config.check_message(data.len(), options.lane)?;
+        Config::check_destinations(to)?;
         if let Err(full) = self.0.flow.try_enter(to, data.len()) {
             return Err(CommandError::Blocked { to: full, data });
         }
@@ -114,34 +116,11 @@ impl NodeHandle {
                 self.0.flow.queue_gave_back(to);
                 // taken meanwhile: the driver may have told before this was noted
                 if !self.0.commands.is_full() {
-                    let roomy = self.0.flow.take_queue_gave_back();
-                    roomy.into_iter().for_each(|to| self.0.hub.put(Event::Unblocked { to }));
+                    self.0.flow.queue_is_roomy(&self.0.hub);
                 }
                 Err(CommandError::Blocked { to, data })
             }
             Err(_) => Err(CommandError::Stopped),
-        }
-    }
-
-    fn check(&self, to: &[Id], len: usize, options: SendOptions) -> Result<(), CommandError> {
-        let config = &self.0.config;
-        if len > config.max_message {
-            return Err(CommandError::TooLarge { len, max: config.max_message });
-        }
-        if options.lane >= config.lanes {
-            return Err(CommandError::NoSuchLane { lane: options.lane, max: config.lanes.saturating_sub(1) });
-        }
-        match to {
-            [] => Err(CommandError::BadDestinations),
-            [_] => Ok(()),
-            many => {
-                let mut sorted = many.to_vec();
-                sorted.sort_unstable();
-                match sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-                    true => Err(CommandError::BadDestinations),
-                    false => Ok(()),
-                }
-            }
         }
     }
 

@@ -1,18 +1,13 @@
 //! p2pcore with its defaults, all nodes in this process: a server, and as many peers as are needed.
 
-use std::{
-    collections::VecDeque,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use p2pcore::{
-    Event, Id, Identity, NetworkKey, Role, SecretKey, ServerKey,
+    Id, Role,
     node::{Outcome, SendOptions},
 };
-use p2pcore_driver::{Delivery, Endpoint, NodeHandle, Options, Outcomes, Runtime};
+use p2pcore_driver::{Delivery, Endpoint, NodeHandle, Outcomes, Runtime};
 use p2pcore_tokio::TokioRuntime;
 use tokio::task::JoinHandle;
 
@@ -20,30 +15,22 @@ use super::{
     Load,
     meter::{Sample, Stopwatch, ask_in_turn, resident_kib},
 };
-use crate::Failure;
+use crate::{
+    Failure,
+    peers::{self, PATIENCE, options, reader},
+};
 
 const CHUNK: usize = 64 * 1024;
 /// Messages between two looks at the clock and at the receipts.
 const BATCH: usize = 16;
 /// Receipts that may be open before the oldest is waited for.
 const OPEN: usize = 4_096;
-/// How long a node may take to be linked.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server and its peers.
 struct World {
     runtime: Arc<dyn Runtime>,
     server: NodeHandle,
     peers: Vec<NodeHandle>,
-}
-
-fn options(role: Role, number: u64) -> Options {
-    let mut seed = [7; 32];
-    seed[..8].copy_from_slice(&number.to_be_bytes());
-    let mut options = Options::new(Identity::new(role, SecretKey::from_bytes(seed)), NetworkKey::from_bytes([7; 32]));
-    options.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    options.server_key = (role == Role::Server).then(|| ServerKey::from_bytes([8; 32]));
-    options
 }
 
 impl World {
@@ -62,21 +49,7 @@ impl World {
 
     /// Starts a peer and waits until it is linked.
     async fn join(&self, number: u64, relay_only: bool) -> Result<NodeHandle, Failure> {
-        let mut options = options(Role::Peer, number);
-        options.join = self.server.listen_addresses().to_vec();
-        options.relay_only = relay_only;
-        let peer = Endpoint::start(self.runtime.clone(), options)?;
-        let events = peer.events();
-        let linked = async {
-            while let Some(event) = events.next().await {
-                if matches!(event, Event::ServerUp { .. }) {
-                    return Ok(());
-                }
-            }
-            Err(Failure::from("the node ended"))
-        };
-        tokio::time::timeout(PATIENCE, linked).await??;
-        Ok(peer)
+        peers::join(self.runtime.clone(), self.server.listen_addresses(), number, relay_only).await
     }
 
     /// Who asks or sends, and who answers: a peer and the server, or two peers by way of the server.
@@ -128,15 +101,6 @@ pub(super) async fn request_reply(load: Load, relayed: bool) -> Result<Sample, F
     answering.abort();
     world.stop().await;
     Ok(sample)
-}
-
-/// Takes all messages and accepts them.
-fn reader(node: NodeHandle) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        while let Some(delivery) = node.recv().await {
-            drop(delivery);
-        }
-    })
 }
 
 /// Counts the receipts of one message; anything else is a failure.

@@ -23,9 +23,9 @@ use p2pcore_driver::NodeHandle;
 
 use super::{
     Flood,
-    nodes::{JoinOptions, Ready, lines, meet, peer, print_line, reader, threads, usage},
+    nodes::{JoinOptions, Ready, lines, meet, peer, print_line, threads, usage},
 };
-use crate::Failure;
+use crate::{Failure, peers::reader};
 
 /// Nodes that come and go at the same time.
 const COMERS: u64 = 64;

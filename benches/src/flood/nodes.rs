@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, Write},
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,17 +12,18 @@ use std::{
 
 use bytes::Bytes;
 use p2pcore::{
-    Event, Id, Identity, NetworkKey, Role, SecretKey, ServerKey,
+    Id, Role,
     node::{Outcome, SendOptions},
 };
-use p2pcore_driver::{Endpoint, NodeHandle, Options, Runtime};
+use p2pcore_driver::{Endpoint, NodeHandle, Runtime};
 use p2pcore_tokio::TokioRuntime;
 use serde::{Deserialize, Serialize};
-use tokio::{runtime, task::JoinHandle};
+use tokio::runtime;
 
 use crate::{
     Failure,
     compare::meter::{cpu_time, resident_kib},
+    peers::{self, PATIENCE, reader},
 };
 
 /// Messages that each honest pair sends a second.
@@ -30,7 +31,6 @@ pub(super) const PER_SECOND: u32 = 500;
 const SIZE: usize = 200;
 /// How long an honest message is of use.
 const OF_USE: Duration = Duration::from_millis(500);
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the server is.
 #[derive(Clone, Debug, clap::Args)]
@@ -76,7 +76,7 @@ pub(super) enum Answer {
 
 pub(crate) fn run_server() -> Result<(), Failure> {
     threads()?.block_on(async {
-        let mut options = options(Role::Server, 0);
+        let mut options = peers::options(Role::Server, 0);
         options.found = true;
         let server = Endpoint::start(runtime()?, options)?;
         reader(server.clone());
@@ -161,39 +161,7 @@ pub(super) async fn meet(from: &NodeHandle, to: Id) -> Result<(), Failure> {
 
 /// A peer that is linked to the server.
 pub(super) async fn peer(join: &JoinOptions, number: u64, relay_only: bool) -> Result<NodeHandle, Failure> {
-    let mut options = options(Role::Peer, number);
-    options.join = vec![join.server];
-    options.relay_only = relay_only;
-    let peer = Endpoint::start(runtime()?, options)?;
-    let events = peer.events();
-    let linked = async {
-        while let Some(event) = events.next().await {
-            if matches!(event, Event::ServerUp { .. }) {
-                return Ok(());
-            }
-        }
-        Err(Failure::from("the node ended"))
-    };
-    tokio::time::timeout(PATIENCE, linked).await??;
-    Ok(peer)
-}
-
-fn options(role: Role, number: u64) -> Options {
-    let mut seed = [9; 32];
-    seed[..8].copy_from_slice(&number.to_be_bytes());
-    let mut options = Options::new(Identity::new(role, SecretKey::from_bytes(seed)), NetworkKey::from_bytes([7; 32]));
-    options.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    options.server_key = (role == Role::Server).then(|| ServerKey::from_bytes([8; 32]));
-    options
-}
-
-/// Takes all messages and accepts them.
-pub(super) fn reader(node: NodeHandle) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        while let Some(delivery) = node.recv().await {
-            drop(delivery);
-        }
-    })
+    peers::join(runtime()?, &[join.server], number, relay_only).await
 }
 
 pub(super) fn threads() -> Result<runtime::Runtime, Failure> {

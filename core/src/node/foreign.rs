@@ -22,7 +22,6 @@ pub(super) struct Foreigners {
     warned: usize,
 }
 
-#[cfg(any(test, feature = "fuzzing"))]
 impl Foreigners {
     pub(super) fn len(&self) -> usize {
         self.met.len() + self.reported.len()

@@ -25,19 +25,6 @@ pub(super) fn after(now: Instant, time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now + YEAR)
 }
 
-/// At least one, and none twice.
-fn are_distinct(ids: &[Id]) -> bool {
-    match ids {
-        [] => false,
-        [_] => true,
-        many => {
-            let mut sorted = many.to_vec();
-            sorted.sort_unstable();
-            sorted.windows(2).all(|pair| pair.first() != pair.last())
-        }
-    }
-}
-
 /// What becomes of a message once the application has taken it, beside the receipt in its conversation.
 #[derive(Clone, Copy, Debug)]
 enum Handed {
@@ -45,6 +32,14 @@ enum Handed {
     Own(SendId),
     /// It was for the Master, and is answered if this node still is that one.
     ToMaster { rid: u64, fence: Fence },
+}
+
+/// With whom a conversation is.
+pub(super) struct Correspondent {
+    pub(super) id: Id,
+    pub(super) name: Name,
+    /// Which one with that Id.
+    pub(super) conversation: u64,
 }
 
 /// Who waits for a reply.
@@ -83,8 +78,8 @@ impl Messages {
     }
 
     /// For what the node sends to itself.
-    fn own_receipt(&mut self, own: Id) -> Receipt {
-        Receipt { from: own, conversation: 0, lane: 0, seq: self.number() }
+    fn own_receipt(&mut self, own: Id, lane: u8) -> Receipt {
+        Receipt { from: own, conversation: 0, lane, seq: self.number() }
     }
 
     fn reply_token(&mut self, asked: Asked) -> ReplyToken {
@@ -105,9 +100,7 @@ impl Node {
     pub fn send(&mut self, now: Instant, to: &[Id], data: Bytes, options: SendOptions) -> Result<SendId, CommandError> {
         self.now = now;
         self.check_message(data.len(), options.lane)?;
-        if !are_distinct(to) {
-            return Err(CommandError::BadDestinations);
-        }
+        Config::check_destinations(to)?;
         for id in to {
             let conversation = self.remotes.get_mut(id).and_then(|remote| remote.conversation.as_mut());
             if conversation.is_some_and(|conversation| !conversation.has_room(data.len())) {
@@ -124,10 +117,9 @@ impl Node {
 
     fn send_one(&mut self, now: Instant, id: Id, send: SendId, data: &Bytes, lane: u8, expires: Instant) {
         if id == self.id() {
-            let receipt = self.messages.own_receipt(id);
+            let receipt = self.messages.own_receipt(id, lane);
             self.messages.handed.insert(receipt, Handed::Own(send));
-            let name = self.name.clone();
-            return self.event(Event::Message { from: id, name, lane, data: data.clone(), receipt });
+            return self.message(&self.name.clone(), data.clone(), receipt);
         }
         let outgoing = Outgoing { lane, kind: Kind::Message, data: data.clone(), expires, tag: send.0 };
         if !self.is_suspended()
@@ -155,14 +147,7 @@ impl Node {
         if self.stopping.is_some() {
             return Err(CommandError::Stopped);
         }
-        let max = self.config.max_message;
-        if len > max {
-            return Err(CommandError::TooLarge { len, max });
-        }
-        if lane >= self.config.lanes {
-            return Err(CommandError::NoSuchLane { lane, max: self.config.lanes.saturating_sub(1) });
-        }
-        Ok(())
+        self.config.check_message(len, lane)
     }
 
     /// Whether a message to `id` has any hope, by the tables.
@@ -301,31 +286,32 @@ impl Node {
         }
     }
 
-    pub(super) fn on_conversation_event(&mut self, now: Instant, id: Id, event: ConversationEvent) {
+    pub(super) fn on_conversation_event(&mut self, now: Instant, from: &Correspondent, event: ConversationEvent) {
         match event {
-            ConversationEvent::Arrived { lane, seq, kind, data } => self.on_arrived(now, id, lane, seq, kind, data),
-            ConversationEvent::Outcome { tag, outcome } => self.on_outcome(id, tag, outcome),
-            ConversationEvent::Unblocked => self.event(Event::Unblocked { to: id }),
+            ConversationEvent::Arrived { lane, seq, kind, data } => {
+                let receipt = Receipt { from: from.id, conversation: from.conversation, lane, seq };
+                self.on_arrived(now, &from.name, receipt, kind, data);
+            }
+            ConversationEvent::Outcome { tag, outcome } => self.on_outcome(from.id, tag, outcome),
+            ConversationEvent::Unblocked => self.event(Event::Unblocked { to: from.id }),
         }
     }
 
-    fn on_arrived(&mut self, now: Instant, from: Id, lane: u8, seq: u64, kind: Kind, data: Bytes) {
-        let remote = self.remotes.get(&from);
-        let conversation = remote.map(|remote| remote.conversation_number).unwrap_or_default();
-        let receipt = Receipt { from, conversation, lane, seq };
+    fn on_arrived(&mut self, now: Instant, name: &Name, receipt: Receipt, kind: Kind, data: Bytes) {
+        let from = receipt.from;
         match kind {
             Kind::MasterMessage { rid, fence } | Kind::MasterRequest { rid, fence } if !self.holds(now, &fence) => {
                 self.handed(now, receipt);
                 self.answer(now, from, rid, Err(Reason::MasterChanged));
             }
-            Kind::Message => self.message(from, lane, data, receipt),
+            Kind::Message => self.message(name, data, receipt),
             Kind::MasterMessage { rid, fence } => {
                 self.messages.handed.insert(receipt, Handed::ToMaster { rid, fence });
-                self.message(from, lane, data, receipt);
+                self.message(name, data, receipt);
             }
-            Kind::Request { rid } => self.asked(Asked { by: from, rid, fence: None }, data, receipt),
+            Kind::Request { rid } => self.asked(name, Asked { by: from, rid, fence: None }, data, receipt),
             Kind::MasterRequest { rid, fence } => {
-                self.asked(Asked { by: from, rid, fence: Some(fence) }, data, receipt);
+                self.asked(name, Asked { by: from, rid, fence: Some(fence) }, data, receipt);
             }
             Kind::Reply { rid, result } => {
                 self.handed(now, receipt);
@@ -342,34 +328,26 @@ impl Node {
                 self.request_failed(rid, Reason::MasterChanged);
             }
             Kind::MasterMessage { rid, fence } => {
-                let receipt = self.messages.own_receipt(by);
+                let receipt = self.messages.own_receipt(by, lane);
                 self.messages.handed.insert(receipt, Handed::ToMaster { rid, fence });
-                self.message(by, lane, data, receipt);
+                self.message(&self.name.clone(), data, receipt);
             }
             Kind::MasterRequest { rid, fence } => {
-                let receipt = self.messages.own_receipt(by);
-                self.asked(Asked { by, rid, fence: Some(fence) }, data, receipt);
+                let receipt = self.messages.own_receipt(by, lane);
+                self.asked(&self.name.clone(), Asked { by, rid, fence: Some(fence) }, data, receipt);
             }
             Kind::Message | Kind::Request { .. } | Kind::Reply { .. } => {}
         }
     }
 
-    fn message(&mut self, from: Id, lane: u8, data: Bytes, receipt: Receipt) {
-        let name = self.name_of(&from);
-        self.event(Event::Message { from, name, lane, data, receipt });
+    fn message(&mut self, name: &Name, data: Bytes, receipt: Receipt) {
+        let Receipt { from, lane, .. } = receipt;
+        self.event(Event::Message { from, name: name.clone(), lane, data, receipt });
     }
 
-    fn asked(&mut self, asked: Asked, data: Bytes, receipt: Receipt) {
-        let (from, name) = (asked.by, self.name_of(&asked.by));
-        let token = self.messages.reply_token(asked);
-        self.event(Event::Request { from, name, data, token, receipt });
-    }
-
-    fn name_of(&self, id: &Id) -> Name {
-        match *id == self.id() {
-            true => self.name.clone(),
-            false => self.remotes.get(id).map(|remote| remote.name.clone()).unwrap_or_default(),
-        }
+    fn asked(&mut self, name: &Name, asked: Asked, data: Bytes, receipt: Receipt) {
+        let (from, token) = (asked.by, self.messages.reply_token(asked));
+        self.event(Event::Request { from, name: name.clone(), data, token, receipt });
     }
 
     fn on_outcome(&mut self, to: Id, tag: u64, outcome: Outcome) {

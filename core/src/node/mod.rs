@@ -29,8 +29,6 @@ mod to_master;
 mod twins;
 mod usage;
 
-#[cfg(any(test, feature = "fuzzing"))]
-mod bounds;
 #[cfg(test)]
 mod tests;
 

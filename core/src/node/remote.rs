@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Event, Node, Output, Receipt, SendId, Timer, messages::REQUEST, twins::Accused};
+use super::{Node, Timer, messages::Correspondent, twins::Accused};
 use crate::{
     Id, Name,
     link::LinkToken,
-    message::{Conversation, ConversationEvent, Kind, Violation},
+    message::{Conversation, ConversationEvent, Violation},
     wire::{CloseCode, Control},
 };
 
@@ -119,26 +119,16 @@ impl Node {
         while let Some(remote) = self.remotes.get_mut(&id)
             && let Some(conversation) = remote.conversation.as_mut()
         {
-            // most events are plain, and many at once: they are not worth a lookup each
-            let special = loop {
-                match conversation.poll_event() {
-                    Some(ConversationEvent::Arrived { lane, seq, kind: Kind::Message, data }) => {
-                        let receipt = Receipt { from: id, conversation: remote.conversation_number, lane, seq };
-                        let message = Event::Message { from: id, name: remote.name.clone(), lane, data, receipt };
-                        self.outputs.push_back(Output::Event(message));
-                    }
-                    Some(ConversationEvent::Outcome { tag, outcome }) if tag & REQUEST == 0 => {
-                        let outcome = Event::Outcome { send: SendId(tag), to: id, outcome };
-                        self.outputs.push_back(Output::Event(outcome));
-                    }
-                    special => break special,
-                }
-            };
-            let Some(event) = special else {
+            // many at once: they are not worth a lookup each
+            let events: Vec<ConversationEvent> = std::iter::from_fn(|| conversation.poll_event()).collect();
+            if events.is_empty() {
                 self.timers.set(Timer::Conversation(id), conversation.deadline());
                 return;
-            };
-            self.on_conversation_event(now, id, event);
+            }
+            let from = Correspondent { id, name: remote.name.clone(), conversation: remote.conversation_number };
+            for event in events {
+                self.on_conversation_event(now, &from, event);
+            }
         }
     }
 

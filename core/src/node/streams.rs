@@ -95,7 +95,6 @@ impl StreamTable {
         }
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
     }

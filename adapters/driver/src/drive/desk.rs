@@ -184,9 +184,7 @@ impl Desk {
 
     /// The queue of commands has room again for those who found it full.
     pub(crate) fn queue_was_taken(&self) {
-        for to in self.flow.take_queue_gave_back() {
-            self.hub.put(Event::Unblocked { to });
-        }
+        self.flow.queue_is_roomy(&self.hub);
     }
 
     pub(crate) fn command(&mut self, machine: &mut impl Machine, now: Instant, command: Command) {

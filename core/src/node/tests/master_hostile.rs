@@ -7,6 +7,7 @@ use super::{
 use crate::{
     CommandError,
     master::{Kind, MasterView, MemberInfo, Token},
+    node::messages::Correspondent,
     table::Bounded,
     wire::{Control, Members},
 };
@@ -161,8 +162,8 @@ fn what_others_ask_of_a_node_that_is_no_master_cannot_fill_its_memory() {
         // as if they had arrived
         let kind = crate::message::Kind::MasterRequest { rid, fence };
         let event = crate::message::ConversationEvent::Arrived { lane: 0, seq: rid, kind, data: Bytes::new() };
-        let from = net.id(2);
-        net.node(1).on_conversation_event(now, from, event);
+        let from = Correspondent { id: net.id(2), name: Name::default(), conversation: 0 };
+        net.node(1).on_conversation_event(now, &from, event);
     }
     assert_eq!(net.node(1).counters.get("replies refused: full"), Some(&(1_000 - 2 * 4)));
     net.run(secs(1));

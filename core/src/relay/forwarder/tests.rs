@@ -28,6 +28,15 @@ fn link(world: &mut World, now: Instant, owner: char, is_server: bool) -> End {
     End { slot, link: RelayLink::new(&RelayKeys::derive(&exported, Cipher::Aes128Gcm, true, false)) }
 }
 
+/// Two nodes at a server that relays 100 KB/s for each.
+fn pair_with_quota(now: Instant) -> (World, End, End) {
+    let limits = QuotaLimits { per_id: 100_000, burst: Duration::from_millis(10), ..QuotaLimits::NONE };
+    let mut world = World::new(Duration::from_secs(120), 8, &limits);
+    let a = link(&mut world, now, 'a', false);
+    let b = link(&mut world, now, 'b', false);
+    (world, a, b)
+}
+
 fn prefix(n: u8) -> Prefix {
     Prefix::V4([192, 0, n])
 }
@@ -178,10 +187,7 @@ fn a_nested_packet_and_a_tell_go_the_whole_way() {
 #[test]
 fn who_is_over_its_quota_is_told_once_in_a_pause_and_others_pass() {
     let now = epoch();
-    let limits = QuotaLimits { per_id: 100_000, burst: Duration::from_millis(10), ..QuotaLimits::NONE };
-    let mut world = World::new(Duration::from_secs(120), 8, &limits);
-    let mut a = link(&mut world, now, 'a', false);
-    let mut b = link(&mut world, now, 'b', false);
+    let (mut world, mut a, mut b) = pair_with_quota(now);
     let payload = [0x40; 1_000];
     let mut forwarded = 0;
     let mut told = Vec::new();
@@ -210,10 +216,7 @@ fn who_is_over_its_quota_is_told_once_in_a_pause_and_others_pass() {
 #[test]
 fn forgeries_use_up_nobody_s_quota() {
     let now = epoch();
-    let limits = QuotaLimits { per_id: 100_000, burst: Duration::from_millis(10), ..QuotaLimits::NONE };
-    let mut world = World::new(Duration::from_secs(120), 8, &limits);
-    let mut a = link(&mut world, now, 'a', false);
-    let mut b = link(&mut world, now, 'b', false);
+    let (mut world, mut a, mut b) = pair_with_quota(now);
     for _ in 0..1_000 {
         let mut forged = Vec::new();
         b.link.seal(a.slot, b.slot, &[0x40; 1_000], &mut forged);

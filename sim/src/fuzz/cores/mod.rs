@@ -11,8 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use p2pcore::{
-    ClusterId, Config, Event, Id, Identity, Incarnation, Input, Name, NetworkKey, Node, Output, Role, SecretKey,
-    ServerKey, Start,
+    ClusterId, Config, Event, Id, Identity, Input, NetworkKey, Node, Output, Role, SecretKey, ServerKey, Start,
     node::{Datagram, LocalNetwork, PersistId, Receipt, ReplyToken, RequestId, SendId, SocketId, StreamKey},
     relay::Slot,
 };
@@ -126,25 +125,18 @@ impl Bench {
         // at a server the first member may be a server too, at a peer it is the introducer
         let first = if !is_server || shape & 1 != 0 { Role::Server } else { Role::Peer };
         let address = |last| SocketAddr::from(([192, 0, 2, last], 7_000));
+        let identity = Identity::new(role, SecretKey::from_bytes([1; 32]));
         let start = Start {
-            identity: Identity::new(role, SecretKey::from_bytes([1; 32])),
-            name: Name::default(),
             network_key: NetworkKey::from_bytes(NETWORK_KEY),
             server_key: is_server.then(|| ServerKey::from_bytes(SERVER_KEY)),
-            incarnation: Incarnation { counter: 1, random: [4; 16] },
             introducers: if is_server { Vec::new() } else { vec![address(2)] },
-            found: is_server,
-            expect: None,
-            saved: None,
             network: LocalNetwork {
                 sockets: vec![(SocketId(0), NODE)],
                 interfaces: vec![NODE.ip()],
                 advertised: Vec::new(),
             },
             relay_only: shape & 2 != 0 && !is_server,
-            seed: [5; 32],
-            now,
-            wall_time: Duration::ZERO,
+            ..super::start(identity)
         };
         let config = small();
         let node = Node::new(config.clone(), start).expect("a good start");
@@ -428,9 +420,8 @@ impl Bench {
     }
 
     fn judge(&self) {
-        if let Some((what, held, limit)) = self.node.over_limit() {
-            panic!("{held} {what}: at most {limit} are allowed");
-        }
+        let over: Vec<_> = self.node.usage().into_iter().filter(|usage| usage.used > usage.limit).collect();
+        assert!(over.is_empty(), "{over:?}");
     }
 }
 
