@@ -1,4 +1,4 @@
-//! Replays the corpora of the fuzz targets.
+//! Replays the corpora of the fuzz targets whose bodies are here; the driver replays those of its own.
 
 use std::path::Path;
 
@@ -20,4 +20,29 @@ fn decode_corpus() {
 #[test]
 fn demux_corpus() {
     replay("demux", sim::fuzz::demux);
+}
+
+#[test]
+fn peer_core_corpus() {
+    replay("peer_core", sim::fuzz::peer_core);
+}
+
+#[test]
+fn reassembly_corpus() {
+    replay("reassembly", sim::fuzz::reassembly);
+}
+
+#[test]
+fn round_trip_corpus() {
+    replay("round_trip", sim::fuzz::round_trip);
+}
+
+#[test]
+fn server_core_corpus() {
+    replay("server_core", sim::fuzz::server_core);
+}
+
+#[test]
+fn state_corpus() {
+    replay("state", sim::fuzz::state);
 }

@@ -323,7 +323,10 @@ impl Node {
         for news in news {
             match news {
                 PeerNews::Up(id, name) => {
-                    self.remote(id).name = name.clone();
+                    // not a place for each that some server names: who is linked says its name itself
+                    if let Some(remote) = self.remotes.get_mut(&id) {
+                        remote.name = name.clone();
+                    }
                     self.event(Event::PeerUp { id, name });
                 }
                 PeerNews::Down(id, name) => {
@@ -338,6 +341,7 @@ impl Node {
             self.timers.set(Timer::Leaving, tables.deadline());
         }
         self.settle_awaited(now);
+        self.forget_remotes(now);
     }
 
     pub(super) fn leaving_due(&mut self, now: Instant) {

@@ -77,8 +77,8 @@ impl Node {
         let apart = self.remotes.values().filter(|remote| remote.current.or(remote.dialling).is_none()).count();
         // an eighth more is forgotten at once, and looked for an eighth later
         let sessions = config.max_sessions + config.max_sessions / 4 + 1;
-        let remotes = sessions + links + config.max_servers + online + self.awaited.len() + config.max_waiting_streams;
-        let deadlines = 3 * links + 4 * (remotes + online) + self.introducers.len() + 8;
+        let remotes = sessions + links + config.max_servers + self.awaited.len() + config.max_waiting_streams;
+        let deadlines = 3 * links + 4 * self.remotes.len() + self.introducers.len() + 8;
         let mut all = vec![
             of("remotes", self.remotes.len(), remotes),
             // they are looked at when there are an eighth more, and those whose link has just ended are among them

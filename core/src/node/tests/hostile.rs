@@ -8,7 +8,12 @@ use super::{
     super::*,
     net::{Net, address, secs},
 };
-use crate::{Role, table::Bounded, wire::Control};
+use crate::{
+    PublicKey, Role,
+    relay::Slot,
+    table::{Bounded, NetworkInfo, PeerRow, Snapshot, Update, Version},
+    wire::Control,
+};
 
 /// The source address of what node 0 sends to node 1 now.
 fn source_of_the_next(net: &mut Net) -> Option<IpAddr> {
@@ -80,4 +85,31 @@ fn a_peer_cannot_say_that_a_key_has_another_holder() {
     assert!(!net.take_events(2).iter().any(|event| matches!(event, Event::DuplicateIdentity { .. })));
     let server = net.id(0);
     assert!(net.node(2).is_linked(&server));
+}
+
+/// Whether a peer dials those that it is told of or not.
+#[test]
+fn a_server_that_names_new_peers_without_end_fills_no_memory() {
+    for full_mesh_peers in [0, 64] {
+        let config = Config { max_sessions: 16, max_links: 40, max_peers: 40, full_mesh_peers, ..Config::default() };
+        let mut net = Net::cluster_with(config, 1, 1);
+        net.run(secs(2));
+        let peer = net.id(1);
+        for round in 0..100u8 {
+            let row = |number: u8| {
+                let id = Id::from_key(Role::Peer, &PublicKey([round, number].repeat(16).try_into().unwrap()));
+                let network = NetworkInfo::default();
+                let incarnation = Incarnation { counter: 1, random: [round; 16] };
+                (id, PeerRow { name: Name::default(), incarnation, network, slot: Slot::new(7, 0).unwrap() })
+            };
+            let version = Version { epoch: Incarnation { counter: 9, random: [9; 16] }, number: round.into() };
+            let snapshot = Snapshot { version, more: false, rows: (0..30).map(row).collect() };
+            let now = net.now;
+            net.node(0).tell(now, peer, &Control::Directory(Update::Snapshot(snapshot)));
+            // those that are gone are gone after a while
+            net.run(secs(4));
+            let over: Vec<_> = net.node(1).usage().into_iter().filter(|usage| usage.used > usage.limit).collect();
+            assert!(over.is_empty(), "{over:?} after {} peers", 30 * (usize::from(round) + 1));
+        }
+    }
 }

@@ -17,11 +17,12 @@ impl Bench {
     pub(super) fn member(&mut self, number: u8, case: &mut Case<'_>) {
         let which = case.below(2);
         let now = self.now;
+        let ids = [self.node.id(), self.members[0].id(), self.members[1].id()];
         match number {
             21..=25 => {
                 let member = &mut self.members[which];
                 let mut builder = Builder::new(case.bytes());
-                builder.ids = vec![self.node.id(), member.id()];
+                builder.ids = ids.to_vec();
                 builder.clusters = vec![member.cluster.unwrap_or(CLUSTER)];
                 let legal = number != 25;
                 if let Ok(message) = builder.said_by(member.id().role(), legal) {

@@ -114,6 +114,12 @@ fn small() -> Config {
     config.max_outgoing = 64;
     config.directory_log = 8;
     config.full_mesh_peers = 6;
+    config.max_links_per_prefix = 10;
+    config.max_handshakes_per_prefix = 3;
+    config.relay_bytes_per_id = 20_000;
+    config.relay_bytes_per_prefix = 30_000;
+    config.relay_bytes_total = 40_000;
+    config.max_relay_prefixes = 3;
     config
 }
 
