@@ -146,7 +146,9 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
             Some(doubt) => doubt.own |= own,
             None => self.doubt = Some(Doubt { since: now, own, rounds: 0, next_round: now }),
         }
-        self.rival = None;
+        if own {
+            self.rival = None;
+        }
     }
 
     /// The other end hears nothing of us: our path may be dead in our direction only.
@@ -195,7 +197,8 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         };
         if let Some(better) = self.best(better) {
             self.switch(now, better);
-        } else if self.doubt.is_none() {
+        } else if self.doubt.is_none_or(|doubt| !doubt.own) {
+            // an end whose path is faster is alarmed by what the slower one takes: that must not keep this end from leaving it
             self.compare(now);
         }
     }

@@ -256,3 +256,34 @@ fn a_path_that_rests_gives_way_to_one_of_its_kind_only() {
     world.run(Duration::from_secs(5));
     assert_eq!((world.ends[0].best(), world.ends[0].switches()), (1, 0));
 }
+
+/// The other end, on a path of 1 ms, doubts in vain that its data arrives, since the answers take 105 ms: that goes on until this
+/// end leaves its slow path too. A case of `properties`.
+#[test]
+fn alarms_of_a_faster_end_do_not_hold_back_the_comparison() {
+    let links = [(0, Direct, 1), (1, Punched, 1), (2, Direct, 1), (3, Direct, 105)];
+    let mut world = World::new(&links);
+    world.stream(0, Some(ms(20)));
+    let faults = [
+        (1, 2, [false; 2], 1),
+        (0, 1, [false; 2], 1),
+        (104, 3, [false; 2], 1),
+        (116, 0, [true, false], 77),
+        (619, 0, [false; 2], 1),
+    ];
+    for (after, route, up, delay) in faults {
+        world.run(ms(after));
+        for (way, up) in world.wires.get_mut(&route).unwrap().ways.iter_mut().zip(up) {
+            (way.up, way.delay) = (up, ms(delay));
+        }
+    }
+    for (route, _, delay) in links {
+        for way in &mut world.wires.get_mut(&route).unwrap().ways {
+            (way.up, way.delay) = (route != 2, ms(delay));
+        }
+    }
+    world.run(Duration::from_secs(400));
+    for end in &world.ends {
+        assert_eq!((end.best(), end.set.routes(world.now).unwrap().double), (0, None));
+    }
+}
