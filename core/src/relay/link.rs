@@ -153,16 +153,21 @@ fn tag_key(cipher: Cipher, bytes: &[u8; 32]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(algorithm, bytes).expect("the length of the key fits the algorithm"))
 }
 
-/// The header's fields and the whole counter fill the nonce exactly, so that the payload alone is the associated data
-/// and nothing has to be moved; a changed header is another nonce, whose tag nobody without the key knows.
+/// The header's fields and the whole counter fill the nonce exactly, so that nothing has to be moved beside the payload; a
+/// changed header is another nonce, whose tag nobody without the key knows.
 fn tag(key: &LessSafeKey, src: Slot, dst: Slot, counter: u64, payload: &[u8]) -> [u8; TAG_LEN] {
     let [s0, s1] = src.index().to_be_bytes();
     let [d0, d1] = dst.index().to_be_bytes();
     let [_, c0, c1, c2, c3, c4, c5, c6] = (counter & COUNTER_MASK).to_be_bytes();
     let nonce = [generations(src, dst), s0, s1, d0, d1, c0, c1, c2, c3, c4, c5, c6];
     let nonce = Nonce::assume_unique_for_key(nonce);
-    let full = key.seal_in_place_separate_tag(nonce, Aad::from(payload), &mut []);
-    let full = full.expect("an empty plaintext is not too long");
+    let full = if key.algorithm() == &AES_128_GCM {
+        // what is encrypted is hashed many blocks at a time, what is associated block by block: a third of the time with the copy
+        key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut payload.to_vec())
+    } else {
+        key.seal_in_place_separate_tag(nonce, Aad::from(payload), &mut [])
+    };
+    let full = full.expect("a packet is not too long");
     let mut tag = [0; TAG_LEN];
     tag.iter_mut().zip(full.as_ref()).for_each(|(byte, from)| *byte = *from);
     tag
@@ -260,8 +265,11 @@ mod tests {
             let keys = RelayKeys::derive(&[9; 32], cipher, true, false);
             let key = LessSafeKey::new(UnboundKey::new(algorithm, &keys.send[..algorithm.key_len()]).unwrap());
             let nonce = Nonce::assume_unique_for_key([0b00_001_001, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
-            let tag = key.seal_in_place_separate_tag(nonce, Aad::from(b"payload"), &mut []).unwrap();
-            assert_eq!(packet[8..16], tag.as_ref()[..8]);
+            let tag = match cipher {
+                Cipher::Aes128Gcm => key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut b"payload".to_owned()),
+                Cipher::ChaCha20Poly1305 => key.seal_in_place_separate_tag(nonce, Aad::from(b"payload"), &mut []),
+            };
+            assert_eq!(packet[8..16], tag.unwrap().as_ref()[..8]);
         }
     }
 
@@ -273,7 +281,7 @@ mod tests {
         assert_eq!(crate::id::hex(&sealed(&mut peer, b"payload")), "09000100020000019516002d1bec74367061796c6f6164");
         assert_eq!(crate::id::hex(&sealed(&mut server, b"payload")), "0900010002000000b47a745a365d31347061796c6f6164");
         let (mut peer, _) = pair_with(Cipher::Aes128Gcm);
-        assert_eq!(crate::id::hex(&sealed(&mut peer, b"payload")), "0900010002000000c187a56089c942e67061796c6f6164");
+        assert_eq!(crate::id::hex(&sealed(&mut peer, b"payload")), "09000100020000001d0a4685956faed47061796c6f6164");
     }
 
     #[test]
