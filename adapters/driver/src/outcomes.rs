@@ -28,21 +28,18 @@ impl Slot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn put(self: &Arc<Self>, to: Id, outcome: Outcome) {
+    /// Gives back whom to wake, if somebody waits.
+    #[must_use]
+    pub(crate) fn put(self: &Arc<Self>, to: Id, outcome: Outcome) -> Option<Waker> {
         if Arc::strong_count(self) == 1 {
-            return; // nobody waits any more
+            return None; // nobody waits any more
         }
-        let waker = {
-            let mut state = self.lock();
-            match state.first {
-                None => state.first = Some((to, outcome)),
-                Some(_) => state.more.push_back((to, outcome)),
-            }
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+        let mut state = self.lock();
+        match state.first {
+            None => state.first = Some((to, outcome)),
+            Some(_) => state.more.push_back((to, outcome)),
         }
+        state.waker.take()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -108,6 +109,8 @@ pub(crate) struct Desk {
     arrived: VecDeque<Inbound>,
     /// What has its outcome and does not stand in the accounts any more, from the end of this round on.
     left: Vec<Left>,
+    /// Who waits for an outcome of this round. Woken at its end: at the first outcome they would come for that one alone.
+    waiting: Vec<Waker>,
     datagrams: Sender<(Id, Bytes)>,
     accepted: Sender<ByteStream>,
     notices: Arc<Tray<Notice>>,
@@ -147,6 +150,7 @@ impl Desk {
             inbound,
             arrived: VecDeque::new(),
             left: Vec::new(),
+            waiting: Vec::new(),
             datagrams,
             accepted,
             notices,
@@ -431,7 +435,7 @@ impl Desk {
                 sent.open.is_empty()
             }
         };
-        sent.slot.put(to, outcome);
+        self.waiting.extend(sent.slot.put(to, outcome));
         let (len, is_entered) = (sent.len, sent.is_entered);
         if over {
             self.sent.remove(&id);
@@ -444,7 +448,7 @@ impl Desk {
     /// For messages that stand in the accounts.
     fn fail(&mut self, to: &[Id], len: usize, slot: &Arc<Slot>, reason: Reason) {
         for to in to {
-            slot.put(*to, Outcome::Failed(reason));
+            self.waiting.extend(slot.put(*to, Outcome::Failed(reason)));
             self.leave(*to, len);
         }
     }
@@ -456,7 +460,7 @@ impl Desk {
         }
     }
 
-    /// Passes on what a round of events gathered: what arrived, and room for more.
+    /// Passes on what a round of events gathered: what arrived, room for more, and outcomes.
     pub(crate) fn flush(&mut self) {
         self.inbound.offer(&mut self.arrived);
         for Left { to, messages, bytes } in self.left.drain(..) {
@@ -464,6 +468,7 @@ impl Desk {
                 self.hub.put(Event::Unblocked { to });
             }
         }
+        self.waiting.drain(..).for_each(Waker::wake);
     }
 
     /// The node is over: whoever still waits learns that, each once.
@@ -478,7 +483,7 @@ impl Desk {
             if sent.is_entered {
                 self.fail(open, sent.len, &sent.slot, reason);
             } else {
-                open.iter().for_each(|to| sent.slot.put(*to, Outcome::Failed(reason)));
+                self.waiting.extend(open.iter().filter_map(|to| sent.slot.put(*to, Outcome::Failed(reason))));
             }
         }
         for message in std::mem::take(&mut self.parked) {
