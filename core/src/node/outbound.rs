@@ -134,11 +134,8 @@ impl Node {
             let outer = self.route_of(&server)?;
             let relay = self.relays.get_mut(&server)?;
             let own_slot = relay.own_slot?;
-            let plain = buf.split_off(start);
-            let size = to.segment_size.unwrap_or(plain.len()).max(1);
-            for packet in plain.chunks(size) {
-                relay.link.seal(own_slot, slot, packet, buf);
-            }
+            let size = to.segment_size.unwrap_or(buf.len() - start);
+            relay.link.seal_run(own_slot, slot, size, start, buf);
             to = Resolved {
                 route: outer,
                 segment_size: to.segment_size.map(|size| size + HEADER_LEN),

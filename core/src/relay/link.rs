@@ -15,6 +15,8 @@ use crate::{Cipher, replay::ReplayWindow};
 
 /// The replay window in words of 64 packets: 2,048 packets.
 const WINDOW_WORDS: usize = 32;
+/// What fits into the packets of an Ethernet; a copy of that needs no memory of the heap.
+const USUAL_PAYLOAD: usize = 1_472;
 const COUNTER_MASK: u64 = (1 << 56) - 1;
 const LOW_MASK: u64 = (1 << 24) - 1;
 
@@ -112,6 +114,23 @@ impl RelayLink {
         Ok(())
     }
 
+    /// Makes packets of all payloads from `start` on, which stand one after another: each is `size` bytes long, only the last may
+    /// be shorter. Nothing happens if `size` is 0.
+    pub fn seal_run(&mut self, src: Slot, dst: Slot, size: usize, start: usize, buf: &mut Vec<u8>) {
+        let end = buf.len();
+        let packets = if size == 0 { 0 } else { end.saturating_sub(start).div_ceil(size) };
+        buf.resize(end + packets * HEADER_LEN, 0);
+        // the last one first: each moves to where the next one stood
+        for packet in (0..packets).rev() {
+            let from = start + packet * size;
+            buf.copy_within(from..end.min(from + size), from + (packet + 1) * HEADER_LEN);
+        }
+        for packet in buf.get_mut(start..).unwrap_or_default().chunks_mut(HEADER_LEN + size).take(packets) {
+            // a header fits: there is one byte of payload at least
+            let _ = self.seal_in_place(src, dst, packet);
+        }
+    }
+
     /// Checks a packet from the other end. The caller has still to check that `src` and `dst` may stand there.
     ///
     /// # Errors
@@ -163,7 +182,17 @@ fn tag(key: &LessSafeKey, src: Slot, dst: Slot, counter: u64, payload: &[u8]) ->
     let nonce = Nonce::assume_unique_for_key(nonce);
     let full = if key.algorithm() == &AES_128_GCM {
         // what is encrypted is hashed many blocks at a time, what is associated block by block: a third of the time with the copy
-        key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut payload.to_vec())
+        let (mut short, mut long);
+        let copy = if payload.len() <= USUAL_PAYLOAD {
+            short = [0; USUAL_PAYLOAD];
+            let (copy, _) = short.split_at_mut(payload.len());
+            copy.copy_from_slice(payload);
+            copy
+        } else {
+            long = payload.to_vec();
+            &mut long[..]
+        };
+        key.seal_in_place_separate_tag(nonce, Aad::empty(), copy)
     } else {
         key.seal_in_place_separate_tag(nonce, Aad::from(payload), &mut [])
     };
@@ -221,6 +250,24 @@ mod tests {
         one.seal_in_place(slot(1), slot(2), &mut packet).unwrap();
         assert_eq!(packet, sealed(&mut other, b"payload"));
         assert_eq!(one.seal_in_place(slot(1), slot(2), &mut [0; 15]), Err(RelayError::NotRelayed));
+    }
+
+    #[test]
+    fn a_run_becomes_the_packets_that_its_payloads_become_alone() {
+        for (cipher, size) in [(Cipher::Aes128Gcm, 7), (Cipher::Aes128Gcm, 1_500), (Cipher::ChaCha20Poly1305, 40)] {
+            for len in [0, 1, size - 1, size, size + 1, 5 * size, 5 * size + 2] {
+                let ((mut one, _), (mut other, _)) = (pair_with(cipher), pair_with(cipher));
+                let payloads: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+                let mut expected = b"before".to_vec();
+                payloads.chunks(size).for_each(|payload| one.seal(slot(1), slot(2), payload, &mut expected));
+                let mut run = [b"before", &payloads[..]].concat();
+                other.seal_run(slot(1), slot(2), size, 6, &mut run);
+                assert_eq!(run, expected, "{len} bytes by {size}");
+            }
+        }
+        let mut nothing = vec![1, 2];
+        pair().0.seal_run(slot(1), slot(2), 0, 0, &mut nothing);
+        assert_eq!(nothing, [1, 2]);
     }
 
     #[test]
