@@ -2,7 +2,9 @@
 
 mod compare;
 mod flood;
+mod many;
 mod peers;
+mod process;
 
 use std::{error::Error, process::ExitCode};
 
@@ -25,12 +27,17 @@ enum Command {
     Compare(compare::Options),
     /// Count honest messages that come in time beside floods, each side in a process of its own
     Flood(flood::Options),
-    /// The server of the flood
+    /// Hold many real links in one server, and say what each costs while nothing is said
+    Many(many::Options),
+    /// A server
     #[command(hide = true)]
-    FloodServer,
+    Server,
+    /// The many
+    #[command(hide = true)]
+    ManyPeers(many::PeersOptions),
     /// The honest of the flood
     #[command(hide = true)]
-    FloodHonest(flood::JoinOptions),
+    FloodHonest(process::JoinOptions),
     /// The flooder
     #[command(hide = true)]
     Flooder(flood::FlooderOptions),
@@ -47,7 +54,9 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Compare(options) => compare::run(&options),
         Command::Flood(options) => flood::run(&options),
-        Command::FloodServer => flood::run_server(),
+        Command::Many(options) => many::run(&options),
+        Command::Server => process::run_server(),
+        Command::ManyPeers(options) => many::run_peers(&options),
         Command::FloodHonest(join) => flood::run_honest(&join),
         Command::Flooder(options) => flood::run_flooder(&options),
         Command::Idle { system } => compare::print_idle(system),

@@ -21,11 +21,12 @@ use p2pcore::{
 };
 use p2pcore_driver::NodeHandle;
 
-use super::{
-    Flood,
-    nodes::{JoinOptions, Ready, lines, meet, peer, print_line, threads, usage},
+use super::{Flood, nodes::meet};
+use crate::{
+    Failure,
+    peers::reader,
+    process::{JoinOptions, Ready, Usage, lines, print_line, threads},
 };
-use crate::{Failure, peers::reader};
 
 /// Nodes that come and go at the same time.
 const COMERS: u64 = 64;
@@ -71,12 +72,12 @@ pub(crate) fn run(options: &FlooderOptions) -> Result<(), Failure> {
                 }
             }
             Flood::Messages => {
-                let from = peer(&options.join, base, false).await?;
-                meet(&from, options.join.id()).await?;
-                tokio::spawn(send_all(from, options.join.id(), Arc::clone(&sent)));
+                let from = options.join.peer(base, false).await?;
+                meet(&from, options.join.id).await?;
+                tokio::spawn(send_all(from, options.join.id, Arc::clone(&sent)));
             }
             Flood::Relayed => {
-                let (from, to) = (peer(&options.join, base, true).await?, peer(&options.join, base + 1, true).await?);
+                let (from, to) = (options.join.peer(base, true).await?, options.join.peer(base + 1, true).await?);
                 reader(to.clone());
                 meet(&from, to.id()).await?;
                 tokio::spawn(send_all(from, to.id(), Arc::clone(&sent)));
@@ -88,12 +89,8 @@ pub(crate) fn run(options: &FlooderOptions) -> Result<(), Failure> {
                 }
             }
         }
-        print_line(&Ready { address: options.target, id: options.join.id().to_string() })?;
-        lines(|line| {
-            let sent = sent.load(Ordering::Relaxed);
-            async move { usage(&line, sent) }
-        })
-        .await?;
+        print_line(&Ready { address: options.target, id: options.join.id.to_string() })?;
+        lines(async |_| Usage::now(sent.load(Ordering::Relaxed))).await?;
         drop(kept);
         Ok(())
     })
@@ -156,7 +153,7 @@ async fn send_all(from: NodeHandle, to: Id, sent: Arc<AtomicU64>) {
 /// Each time with another key.
 async fn come_and_go(join: JoinOptions, first: u64, sent: Arc<AtomicU64>) {
     for number in first.. {
-        let Ok(node) = peer(&join, number, false).await else { continue };
+        let Ok(node) = join.peer(number, false).await else { continue };
         sent.fetch_add(1, Ordering::Relaxed);
         node.stop().await;
     }

@@ -2,22 +2,21 @@
 
 mod flooder;
 mod nodes;
-mod process;
 
 use std::{fmt, thread, time::Duration};
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use self::{
-    nodes::{Answer, Ready},
-    process::Child,
+use self::nodes::Run;
+use crate::{
+    Failure,
+    process::{Child, Ready},
 };
-use crate::Failure;
 
 pub(crate) use self::{
     flooder::{FlooderOptions, run as run_flooder},
-    nodes::{JoinOptions, run_honest, run_server},
+    nodes::run_honest,
 };
 
 /// How the flood is run.
@@ -112,9 +111,9 @@ struct Report {
 /// Runs all floods one after another, and prints what the honest had of it.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let time = Duration::from_secs(options.seconds);
-    let mut server = Child::start(&["flood-server".to_owned()])?;
+    let mut server = Child::start(&["server".to_owned()])?;
     let ready: Ready = server.answer()?;
-    let join = ["--server".to_owned(), ready.address.to_string(), "--id".to_owned(), ready.id.clone()];
+    let join = ready.arguments();
     let honest_arguments = [&["flood-honest".to_owned()][..], &join].concat();
     let mut honest = Child::start(&honest_arguments)?;
     let peer: Ready = honest.answer()?;
@@ -124,7 +123,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         if !options.json {
             eprintln!("{flood} {rate}");
         }
-        let before = usage(&mut server)?;
+        let before = server.usage()?;
         let target = if flood == Flood::JunkToPeer { peer.address } else { ready.address };
         let mut flooder = (flood != Flood::None)
             .then(|| {
@@ -137,16 +136,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
             let _: Ready = flooder.answer()?;
         }
         thread::sleep(SETTLING);
-        let (from, honest_from) = (usage(&mut server)?, usage(&mut honest)?);
-        let flooder_from = flooder.as_mut().map(usage).transpose()?;
+        let (from, honest_from) = (server.usage()?, honest.usage()?);
+        let flooder_from = flooder.as_mut().map(Child::usage).transpose()?;
         honest.tell(&format!("run {}", time.as_millis()))?;
-        let Answer::Run { direct, relayed, to_server } = honest.answer()? else { return Err("no figures".into()) };
-        let (to, honest_to) = (usage(&mut server)?, usage(&mut honest)?);
-        let flooder_to = flooder.as_mut().map(usage).transpose()?;
+        let Run { direct, relayed, to_server } = honest.answer()?;
+        let (to, honest_to) = (server.usage()?, honest.usage()?);
+        let flooder_to = flooder.as_mut().map(Child::usage).transpose()?;
         drop(flooder);
-        let cores = |from: &Usage, to: &Usage| (to.cpu_s - from.cpu_s) / (to.at_s - from.at_s);
         let (sent_per_s, flooder_cpu) = match (&flooder_from, &flooder_to) {
-            (Some(from), Some(to)) => ((to.sent - from.sent) as f64 / (to.at_s - from.at_s), cores(from, to)),
+            (Some(from), Some(to)) => ((to.sent - from.sent) as f64 / (to.at_s - from.at_s), to.cores_since(from)),
             _ => (0.0, 0.0),
         };
         let least = |row: &Row| [row.direct, row.relayed, row.to_server];
@@ -159,8 +157,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
             direct,
             relayed,
             to_server,
-            server_cpu: cores(&from, &to),
-            honest_cpu: cores(&honest_from, &honest_to),
+            server_cpu: to.cores_since(&from),
+            honest_cpu: honest_to.cores_since(&honest_from),
             flooder_cpu,
             server_kib_before: before.kib,
             server_kib_after: to.kib,
@@ -175,21 +173,6 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         print!("{report}");
     }
     Ok(())
-}
-
-struct Usage {
-    at_s: f64,
-    cpu_s: f64,
-    kib: f64,
-    sent: u64,
-}
-
-fn usage(child: &mut Child) -> Result<Usage, Failure> {
-    child.tell("usage")?;
-    match child.answer()? {
-        Answer::Usage { at_s, cpu_s, kib, sent } => Ok(Usage { at_s, cpu_s, kib, sent }),
-        Answer::Run { .. } => Err("figures instead of the usage".into()),
-    }
 }
 
 impl fmt::Display for Report {

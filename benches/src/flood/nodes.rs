@@ -1,8 +1,6 @@
-//! The server, and the honest: two peers that meet directly and two that meet by way of the server.
+//! The honest: two peers that meet directly and two that meet by way of the server.
 
 use std::{
-    io::{self, BufRead, Write},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,18 +10,16 @@ use std::{
 
 use bytes::Bytes;
 use p2pcore::{
-    Id, Role,
+    Id,
     node::{Outcome, SendOptions},
 };
-use p2pcore_driver::{Endpoint, NodeHandle, Runtime};
-use p2pcore_tokio::TokioRuntime;
+use p2pcore_driver::NodeHandle;
 use serde::{Deserialize, Serialize};
-use tokio::runtime;
 
 use crate::{
     Failure,
-    compare::meter::{cpu_time, resident_kib},
-    peers::{self, PATIENCE, reader},
+    peers::{PATIENCE, reader},
+    process::{JoinOptions, Ready, Usage, lines, print_line, threads},
 };
 
 /// Messages that each honest pair sends a second.
@@ -32,64 +28,27 @@ const SIZE: usize = 200;
 /// How long an honest message is of use.
 const OF_USE: Duration = Duration::from_millis(500);
 
-/// Where the server is.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct JoinOptions {
-    /// Its address
-    #[arg(long)]
-    server: SocketAddr,
-    /// Its Id
-    #[arg(long)]
-    id: Id,
-}
-
-impl JoinOptions {
-    pub(super) const fn id(&self) -> Id {
-        self.id
-    }
-}
-
-/// The first line of each process.
+/// What the honest had of one flood, in percent of what was offered: the answer to `run MILLISECONDS`.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Ready {
-    pub(super) address: SocketAddr,
-    pub(super) id: String,
+pub(super) struct Run {
+    pub(super) direct: f64,
+    pub(super) relayed: f64,
+    pub(super) to_server: f64,
 }
 
-/// The answer to a line.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
-    Usage {
-        at_s: f64,
-        cpu_s: f64,
-        kib: f64,
-        sent: u64,
-    },
-    /// In percent of what was offered.
-    Run {
-        direct: f64,
-        relayed: f64,
-        to_server: f64,
-    },
-}
-
-pub(crate) fn run_server() -> Result<(), Failure> {
-    threads()?.block_on(async {
-        let mut options = peers::options(Role::Server, 0);
-        options.found = true;
-        let server = Endpoint::start(runtime()?, options)?;
-        reader(server.clone());
-        ready(&server)?;
-        lines(|line| async move { usage(&line, 0) }).await
-    })
+/// An answer of the honest.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Usage(Usage),
+    Run(Run),
 }
 
 pub(crate) fn run_honest(join: &JoinOptions) -> Result<(), Failure> {
     threads()?.block_on(async {
         let mut peers = Vec::new();
         for number in 1..=4 {
-            peers.push(peer(join, number, number > 2).await?);
+            peers.push(join.peer(number, number > 2).await?);
         }
         let [a, b, c, d] = &peers[..] else { return Err("four peers".into()) };
         [b, d].into_iter().for_each(|node| drop(reader(node.clone())));
@@ -97,18 +56,13 @@ pub(crate) fn run_honest(join: &JoinOptions) -> Result<(), Failure> {
         for (from, to) in &pairs {
             meet(from, *to).await?;
         }
-        ready(a)?;
-        let pairs = Arc::new(pairs);
-        lines(|line| {
-            let pairs = Arc::clone(&pairs);
-            async move {
-                let Some(ms) = line.strip_prefix("run ") else { return usage(&line, 0) };
-                let time = Duration::from_millis(ms.parse()?);
-                let [one, two, three] =
-                    pairs.each_ref().map(|(from, to)| tokio::spawn(traffic(from.clone(), *to, time)));
-                let (direct, relayed, to_server) = (one.await?, two.await?, three.await?);
-                Ok(Answer::Run { direct, relayed, to_server })
-            }
+        print_line(&Ready::new(a)?)?;
+        lines(async |line| {
+            let Some(ms) = line.strip_prefix("run ") else { return Ok(Answer::Usage(Usage::now(0)?)) };
+            let time = Duration::from_millis(ms.parse()?);
+            let [one, two, three] = pairs.each_ref().map(|(from, to)| tokio::spawn(traffic(from.clone(), *to, time)));
+            let (direct, relayed, to_server) = (one.await?, two.await?, three.await?);
+            Ok(Answer::Run(Run { direct, relayed, to_server }))
         })
         .await
     })
@@ -157,55 +111,4 @@ pub(super) async fn meet(from: &NodeHandle, to: Id) -> Result<(), Failure> {
     };
     tokio::time::timeout(PATIENCE, arrived).await?;
     Ok(())
-}
-
-/// A peer that is linked to the server.
-pub(super) async fn peer(join: &JoinOptions, number: u64, relay_only: bool) -> Result<NodeHandle, Failure> {
-    peers::join(runtime()?, &[join.server], number, relay_only).await
-}
-
-pub(super) fn threads() -> Result<runtime::Runtime, Failure> {
-    Ok(runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
-}
-
-fn runtime() -> Result<Arc<dyn Runtime>, Failure> {
-    Ok(Arc::new(TokioRuntime::current()?))
-}
-
-fn ready(node: &NodeHandle) -> Result<(), Failure> {
-    let address = *node.listen_addresses().first().ok_or("no address")?;
-    print_line(&Ready { address, id: node.id().to_string() })
-}
-
-pub(super) fn print_line<T: Serialize>(line: &T) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}", serde_json::to_string(line)?)?;
-    Ok(out.flush()?)
-}
-
-/// Answers each line of standard input, until that ends.
-pub(super) async fn lines<A: Future<Output = Result<Answer, Failure>>>(
-    mut answer: impl FnMut(String) -> A,
-) -> Result<(), Failure> {
-    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-    std::thread::spawn(move || {
-        for line in io::stdin().lock().lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    while let Some(line) = receiver.recv().await {
-        print_line(&answer(line).await?)?;
-    }
-    Ok(())
-}
-
-/// What this process has used, and how much it has sent, where that counts.
-pub(super) fn usage(line: &str, sent: u64) -> Result<Answer, Failure> {
-    if line != "usage" {
-        return Err(format!("what is {line}?").into());
-    }
-    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    Ok(Answer::Usage { at_s: at.as_secs_f64(), cpu_s: cpu_time().as_secs_f64(), kib: resident_kib()?, sent })
 }
