@@ -399,6 +399,11 @@ impl<R: Copy + Ord + Debug> Link<R> {
         self.streams.reset(&mut self.conn, id);
     }
 
+    /// Whether any byte stream is open, or has bytes that the remote has not acknowledged.
+    pub fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
     /// Says goodbye with a code below [`close_code::FIRST`] and a text (cut at [`MAX_CLOSE_REASON`]). No event follows;
     /// poll for transmissions and timeouts until [`is_drained`](Self::is_drained).
     pub fn close(&mut self, now: Instant, code: u32, reason: &str) {
