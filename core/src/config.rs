@@ -108,8 +108,20 @@ pub struct Config {
     /// How long an Id that is in no directory any more is still `offline` and not `unknown_id`; bounded by
     /// `max_peers` too. Default 1 hour.
     pub remember_offline: Duration,
-    /// Up to how many peers every peer links to every other. Default 64.
+    /// Up to how many peers every peer has every row and links to every other; a server with more is on demand. Default 64.
     pub full_mesh_peers: usize,
+    /// Below how many peers a server that is on demand shows every row again; at most `full_mesh_peers` counts. Default 48.
+    pub full_mesh_again: usize,
+    /// Ids and names that one peer watches at a server that is on demand; a server ends the link of one with more.
+    /// Default 4,096.
+    pub max_watches: usize,
+    /// What all peers together watch at one server; past it, whoever watches most loses its link. Default 1,048,576.
+    pub max_watches_together: usize,
+    /// Rows of one name that a server shows to who watches that name; the rest are not told. Default 64.
+    pub max_same_name: usize,
+    /// After how long without messages, datagrams and byte streams two peers of a network on demand end their link.
+    /// Default 5 minutes.
+    pub idle_link: Duration,
     /// How long a known server that is not linked and that no linked server shows is taken for one that restarts; after
     /// that, messages to it fail as `offline`. Default 3 s.
     pub server_grace: Duration,
@@ -220,6 +232,11 @@ impl Default for Config {
             max_relay_prefixes: 4_096,
             remember_offline: Duration::from_secs(3_600),
             full_mesh_peers: 64,
+            full_mesh_again: 48,
+            max_watches: 4_096,
+            max_watches_together: 1 << 20,
+            max_same_name: 64,
+            idle_link: Duration::from_secs(300),
             server_grace: Duration::from_secs(3),
             link_interest: Duration::from_secs(30),
             no_server_after: Duration::from_secs(5),

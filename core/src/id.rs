@@ -53,6 +53,8 @@ impl Id {
     /// The bytes of the binary form: a role byte and the UUID.
     pub const LEN: usize = 17;
     const TEXT_LEN: usize = 37;
+    /// Below every Id that there can be, for ranges.
+    pub(crate) const MIN: Self = Self { role: Role::Peer, uuid: Uuid::nil() };
 
     /// The Id that follows from a static public key under `role`.
     pub fn from_key(role: Role, key: &PublicKey) -> Self {

@@ -14,6 +14,7 @@ pub mod payload;
 pub mod plan;
 pub mod rng;
 pub mod run;
+pub mod scale;
 pub mod scenario;
 pub mod schedule;
 pub mod trace;

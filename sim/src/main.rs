@@ -1,6 +1,7 @@
-//! `sim run`: runs seeds and says which promises were broken.
+//! `sim run`: runs seeds and says which promises were broken. `sim scale`: what many peers cost.
 
 use std::{
+    alloc::System,
     fs, io,
     path::PathBuf,
     process::ExitCode,
@@ -16,8 +17,14 @@ use sim::{
     machine::nodes,
     plan::Plan,
     run::{self, Report, Summary},
+    scale,
 };
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tracing_subscriber::EnvFilter;
+
+/// Counts what is on the heap, for `scale`.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// A deterministic world that runs many p2pcore nodes.
 #[derive(Debug, Parser)]
@@ -30,6 +37,18 @@ struct Cli {
 enum Command {
     /// Run one seed, one plan, or many seeds; exit with 1 if a promise is broken.
     Run(Run),
+    /// Run three servers and so many peers on demand, and print what they take.
+    Scale(Scale),
+}
+
+#[derive(Debug, Args)]
+struct Scale {
+    /// How many peers; several numbers with commas between them, one world each.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [10, 100, 1_000, 10_000])]
+    peers: Vec<usize>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -61,7 +80,10 @@ struct Run {
 }
 
 fn main() -> ExitCode {
-    let Command::Run(run) = Cli::parse().command;
+    let run = match Cli::parse().command {
+        Command::Run(run) => run,
+        Command::Scale(scale) => return print_scale(&scale),
+    };
     log_to_stderr(run.timeline);
     let clean = match run.seeds {
         Some(count) => Ok(run_many(&run, count)),
@@ -97,6 +119,63 @@ fn run_one(run: &Run) -> Result<bool, String> {
         println!("seed {}: {:.1} s, hash {}", report.seed, report.time.as_secs_f64(), report.hash);
     }
     Ok(report.violations.is_empty())
+}
+
+fn print_scale(scale: &Scale) -> ExitCode {
+    log_to_stderr(false);
+    if scale.peers.iter().any(|peers| !(2..=16_000).contains(peers)) {
+        eprintln!("error: --peers takes numbers from 2 to 16000");
+        return ExitCode::FAILURE;
+    }
+    let lines = scale.peers.iter().map(|peers| scale::run(*peers, heap_in_use));
+    if scale.json {
+        print_json(&serde_json::json!({ "servers": scale::SERVERS, "lines": lines.collect::<Vec<_>>() }));
+        return ExitCode::SUCCESS;
+    }
+    println!(
+        "{:>7} {:>9} {:>9} {:>11} {:>11} {:>9} {:>9} {:>9} {:>6} {:>8} {:>10} {:>7} {:>8} {:>9} {:>8}",
+        "peers",
+        "join",
+        "greet",
+        "table B/s",
+        "churn B/s",
+        "server B",
+        "watch B",
+        "peer B",
+        "links",
+        "sent",
+        "delivered",
+        "failed",
+        "RSS MiB",
+        "steps",
+        "wall"
+    );
+    for line in lines {
+        println!(
+            "{:>7} {:>6} ms {:>6} ms {:>11.1} {:>11.1} {:>9} {:>9} {:>9} {:>6.1} {:>8} {:>10} {:>7} {:>8} {:>9} {:>6.1} s",
+            line.peers,
+            line.join_ms,
+            line.first_messages_ms,
+            line.table_bytes_quiet,
+            line.table_bytes_churn,
+            line.server_bytes_linked,
+            line.server_bytes_watched,
+            line.peer_bytes,
+            line.links_per_peer,
+            line.sent,
+            line.delivered,
+            line.failed,
+            line.rss_mib.unwrap_or_default(),
+            line.steps,
+            line.wall_ms as f64 / 1_000.0,
+        );
+    }
+    ExitCode::SUCCESS
+}
+
+fn heap_in_use() -> u64 {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated.wrapping_sub(stats.bytes_deallocated) as u64
 }
 
 impl Run {

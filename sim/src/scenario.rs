@@ -6,7 +6,7 @@ use p2pcore::Config;
 
 use crate::{
     machine::{Maker, nodes},
-    plan::{Fault, Ip, LanPlan, LinkModel, LinkRule, NodePlan, Plan, Selector},
+    plan::{Fault, Ip, LanPlan, LinkModel, LinkRule, Load, NodePlan, Plan, Selector},
     world::World,
 };
 
@@ -177,6 +177,13 @@ impl Scenario {
     #[must_use]
     pub fn fault(mut self, fault: Fault) -> Self {
         self.plan.faults.push(fault);
+        self
+    }
+
+    /// What the applications do by themselves.
+    #[must_use]
+    pub fn loads(mut self, loads: Vec<Load>) -> Self {
+        self.plan.loads.extend(loads);
         self
     }
 

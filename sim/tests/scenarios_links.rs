@@ -187,8 +187,8 @@ fn a_stream_to_a_peer_without_a_link_makes_one() {
     config.full_mesh_peers = 0;
     let scenario = Scenario::new(13).config(config).server("s1").server("s2").peer("p1").in_lan("home").peer("p2");
     let mut world = scenario.start();
-    let known = |world: &mut sim::world::World| world.status("p1").is_some_and(|status| status.peers.len() == 1);
-    world.expect("p1 knows p2", secs(10), known);
+    let on_demand = |world: &mut sim::world::World| world.status("p1").is_some_and(|status| status.on_demand);
+    world.expect("p1 on demand", secs(10), on_demand);
     world.run_for(secs(5));
     assert!(!world.linked("p1", "p2"));
     let stream = world.stream("p1", "p2", 1_000_000);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use p2pcore::{
     CommandError, Id, Reason,
     master::{MemberInfo, Token},
-    node::{LocalNetwork, MemberCommand, PersistId, Receipt, ReplyToken, SendOptions, Status, StreamKey},
+    node::{LocalNetwork, MemberCommand, PersistId, Receipt, ReplyToken, SendOptions, Status, StreamKey, Watch},
 };
 
 use crate::{ByteStream, Outcomes, RequestError, oneshot, outcomes::Slot};
@@ -75,6 +75,14 @@ pub(crate) enum Command {
     OpenStream {
         to: Id,
         reply: oneshot::Sender<Result<ByteStream, CommandError>>,
+    },
+    Watch {
+        what: Watch,
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+    Unwatch {
+        what: Watch,
+        reply: oneshot::Sender<()>,
     },
     Status {
         reply: oneshot::Sender<Status>,

@@ -6,7 +6,7 @@ use async_channel::Receiver;
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Config, Event, Id, Name, Role,
-    node::{SendOptions, Status},
+    node::{SendOptions, Status, Watch},
 };
 
 use crate::{
@@ -153,6 +153,25 @@ impl NodeHandle {
     /// A new reader of events; the first one sees everything since the start.
     pub fn events(&self) -> Events {
         self.0.hub.subscribe()
+    }
+
+    /// Watches an Id, or whoever has a name: an [`Event::Found`] says once who is there, then `PeerUp` and `PeerDown` tell of
+    /// changes. In a network of few peers all are told of anyway; on demand only of those that are watched, linked or written
+    /// to.
+    ///
+    /// # Errors
+    /// `BadDestinations` for a server's or the own Id or at a server, `Failed` with `Full` over `Config::max_watches` or
+    /// what the servers allow, `Stopped`.
+    pub async fn watch(&self, what: Watch) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Watch { what, reply }).await.unwrap_or(Err(CommandError::Stopped))
+    }
+
+    /// Ends what [`watch`](Self::watch) began. No `PeerDown` comes of it.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub async fn unwatch(&self, what: Watch) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Unwatch { what, reply }).await.ok_or(CommandError::Stopped)
     }
 
     /// The tables as of now.

@@ -20,7 +20,7 @@ use p2pcore::{
     master::{MasterView, MemberInfo},
     node::{
         Deadline, Guard, LocalNetwork, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, SocketId,
-        Status, StreamKey, Transmit,
+        Status, StreamKey, Transmit, Watch,
     },
 };
 use quinn_udp::UdpSockRef;
@@ -140,6 +140,7 @@ pub(crate) struct Script {
     /// With the next datagrams the guard ends.
     pub(crate) abdicates: bool,
     pub(crate) member_commands: Vec<MemberCommand>,
+    pub(crate) unwatched: Vec<Watch>,
     pub(crate) resigned: usize,
     pub(crate) stops: usize,
     /// Says goodbye at once when told to stop.
@@ -382,6 +383,16 @@ impl Machine for Fake {
         Ok(())
     }
 
+    fn watch(&mut self, _now: Instant, what: Watch) -> Result<(), CommandError> {
+        let found = Event::Found { what, ids: vec![identity(2).id()] };
+        self.script().outputs.push_back(Output::Event(found));
+        Ok(())
+    }
+
+    fn unwatch(&mut self, _now: Instant, what: &Watch) {
+        self.script().unwatched.push(what.clone());
+    }
+
     fn stop(&mut self, _now: Instant) {
         let mut script = self.script();
         script.stops += 1;
@@ -398,6 +409,8 @@ impl Machine for Fake {
             suspended: true,
             master: None,
             members: Vec::new(),
+            on_demand: false,
+            watches: Vec::new(),
             servers: Vec::new(),
             peers: Vec::new(),
             clients: Vec::new(),

@@ -231,6 +231,11 @@ impl ByteStreams {
         }
     }
 
+    /// Whether none is open, or waits for the remote's acknowledgement.
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     pub(super) fn has_news(&self) -> bool {
         !self.news.is_empty()
     }

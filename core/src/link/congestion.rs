@@ -14,12 +14,18 @@ use quinn_proto::{
     congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig},
 };
 
+use crate::path::FULL_SIZE;
+
 /// What the controller sees and quinn-proto tells nobody else; shared by a link and the controllers of its connection.
 #[derive(Debug)]
 pub(super) struct Signals {
     base: Instant,
     /// Nanoseconds from `base` to the sending of the latest packet newly acknowledged, plus 1; 0 for none.
     acknowledged: AtomicU64,
+    /// A packet of more than the least size that went one way only was acknowledged.
+    large: AtomicBool,
+    /// Nanoseconds from `base` to the first and the last packet that went two ways of late.
+    doubled: [AtomicU64; 2],
     in_flight: AtomicBool,
     /// The window does not count.
     open: AtomicBool,
@@ -30,6 +36,8 @@ impl Signals {
         Arc::new(Self {
             base: now,
             acknowledged: AtomicU64::new(0),
+            large: AtomicBool::new(false),
+            doubled: [AtomicU64::new(u64::MAX), AtomicU64::new(0)],
             in_flight: AtomicBool::new(false),
             open: AtomicBool::new(false),
         })
@@ -39,6 +47,21 @@ impl Signals {
     pub(super) fn take_acknowledged(&self) -> Option<Instant> {
         let sent = self.acknowledged.swap(0, Ordering::Relaxed);
         sent.checked_sub(1).map(|nanos| self.base + Duration::from_nanos(nanos))
+    }
+
+    /// Whether since the last call a packet of more than the least size was acknowledged that only the path in use can have
+    /// carried.
+    pub(super) fn take_large(&self) -> bool {
+        self.large.swap(false, Ordering::Relaxed)
+    }
+
+    /// A packet goes two ways; `first`: the one before did not.
+    pub(super) fn note_doubled(&self, now: Instant, first: bool) {
+        let [from, until] = &self.doubled;
+        if first {
+            from.store(self.nanos(now), Ordering::Relaxed);
+        }
+        until.store(self.nanos(now), Ordering::Relaxed);
     }
 
     /// Whether something sent awaits its acknowledgement.
@@ -57,8 +80,18 @@ impl Signals {
     }
 
     fn note_acknowledged(&self, sent: Instant) {
-        let nanos = u64::try_from(sent.saturating_duration_since(self.base).as_nanos()).unwrap_or(u64::MAX - 1);
-        self.acknowledged.fetch_max(nanos + 1, Ordering::Relaxed);
+        self.acknowledged.fetch_max(self.nanos(sent) + 1, Ordering::Relaxed);
+    }
+
+    fn note_large(&self, sent: Instant) {
+        let [from, until] = self.doubled.each_ref().map(|nanos| nanos.load(Ordering::Relaxed));
+        if !(from..=until).contains(&self.nanos(sent)) {
+            self.large.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.base).as_nanos()).unwrap_or(u64::MAX - 1)
     }
 }
 
@@ -91,6 +124,9 @@ impl Controller for OnePath {
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
         self.signals.note_acknowledged(sent);
         if sent >= self.built {
+            if bytes > FULL_SIZE as u64 {
+                self.signals.note_large(sent);
+            }
             self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
         }
     }
@@ -170,5 +206,22 @@ mod tests {
         signals.note_acknowledged(now);
         assert_eq!(signals.take_acknowledged(), Some(sent));
         assert_eq!(signals.take_acknowledged(), None);
+    }
+
+    #[test]
+    fn a_large_packet_counts_unless_it_went_two_ways() {
+        let now = epoch();
+        let at = |ms| now + Duration::from_millis(ms);
+        let signals = Signals::new(now);
+        let counts = |sent| {
+            signals.note_large(sent);
+            signals.take_large()
+        };
+        assert!(counts(now) && counts(at(5)));
+        signals.note_doubled(at(10), true);
+        signals.note_doubled(at(20), false);
+        assert!(counts(at(9)) && !counts(at(10)) && !counts(at(20)) && counts(at(21)));
+        signals.note_doubled(at(30), true);
+        assert!(counts(at(29)) && !counts(at(30)) && counts(at(31)));
     }
 }

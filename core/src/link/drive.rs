@@ -8,7 +8,9 @@ use std::{
 use bytes::BytesMut;
 use quinn_proto::{DatagramEvent, EcnCodepoint, FrameStats};
 
-use super::{Link, Phase, ending::Closing, events::LinkTransmit, translate::Nudge, transport::MAX_RUN_SEGMENTS};
+use super::{
+    Link, Phase, ending::Closing, events::LinkTransmit, translate::Nudge, transport::MAX_RUN_SEGMENTS, width::Width,
+};
 use crate::path::{FULL_SIZE, PathKind};
 
 /// No acknowledgement for so long, and a probe that comes through then, mean that QUIC waits longer than it needs to.
@@ -87,7 +89,15 @@ impl<R: Copy + Ord + Debug> Link<R> {
     fn doubt_size(&mut self, now: Instant) {
         let silence = now.saturating_duration_since(self.last_acknowledged);
         let stuck = self.signals.in_flight() && silence > NARROWED.max(6 * self.path_rtt());
-        if stuck && usize::from(self.conn.current_mtu()) > FULL_SIZE {
+        if stuck {
+            self.narrow(now);
+        }
+    }
+
+    /// Packets are of the least size again, until larger ones have been tried anew.
+    fn narrow(&mut self, now: Instant) {
+        self.width = Width::default();
+        if usize::from(self.conn.current_mtu()) > FULL_SIZE {
             self.conn.path_changed(now);
         }
     }
@@ -206,6 +216,9 @@ impl<R: Copy + Ord + Debug> Link<R> {
             self.raced.push_front(print);
         }
         self.paths.note_received(now, route, len, fresh);
+        if self.signals.take_large() {
+            self.width.note_answered();
+        }
         if let Some(sent) = self.signals.take_acknowledged() {
             self.nudge = self.nudge.filter(|nudge| !nudge.is_answered(sent));
             self.last_acknowledged = now;
@@ -240,6 +253,9 @@ impl<R: Copy + Ord + Debug> Link<R> {
             if doubled && !self.was_doubled {
                 self.start_nudge(now);
             }
+            if self.was_doubled && !doubled && self.width.is_missed() {
+                self.narrow(now);
+            }
             self.was_doubled = doubled;
         }
     }
@@ -262,11 +278,19 @@ impl<R: Copy + Ord + Debug> Link<R> {
         let transmit = self.conn.poll_transmit(now, if knocks { 1 } else { segments }, buf);
         self.signals.set_open(false);
         let transmit = transmit?;
-        let routes = self.paths.routes(now)?;
+        let mut routes = self.paths.routes(now)?;
+        let size = transmit.segment_size.unwrap_or(transmit.size);
+        // what asks how much the path in use takes must not be answered for by another one
+        let asks_size = size > usize::from(self.conn.current_mtu());
+        routes.double = routes.double.filter(|_| !asks_size);
         if routes.double.is_some() {
             self.ambiguous_until = now;
+            self.signals.note_doubled(now, !self.width.is_doubled);
             self.stats.doubled += 1;
+        } else if size > FULL_SIZE && !asks_size {
+            self.width.note_sent();
         }
+        self.width.is_doubled = routes.double.is_some();
         if asking != self::asking(&self.conn.stats().frame_tx) {
             self.signals.note_sent();
             self.paths.set_in_flight(now, true);

@@ -13,6 +13,7 @@ mod ids;
 mod lanes;
 mod translate;
 mod transport;
+mod width;
 
 #[cfg(feature = "fuzzing")]
 pub mod window;
@@ -51,6 +52,7 @@ use ending::Closing;
 use ids::Ids;
 use lanes::Lanes;
 use translate::Nudge;
+use width::Width;
 
 /// The longest close reason that travels, in bytes.
 pub const MAX_CLOSE_REASON: usize = 256;
@@ -107,6 +109,7 @@ pub struct Link<R> {
     /// Packets sent up to then do not tell which path an acknowledgement speaks for.
     ambiguous_until: Instant,
     was_doubled: bool,
+    width: Width,
     stats: LinkStats,
 }
 
@@ -247,6 +250,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             last_acknowledged: now,
             ambiguous_until: now,
             was_doubled: false,
+            width: Width::default(),
             stats: LinkStats::default(),
         }
     }
@@ -397,6 +401,11 @@ impl<R: Copy + Ord + Debug> Link<R> {
     pub fn stream_reset(&mut self, now: Instant, id: LinkStreamId) {
         self.touch(now);
         self.streams.reset(&mut self.conn, id);
+    }
+
+    /// Whether any byte stream is open, or has bytes that the remote has not acknowledged.
+    pub fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
     }
 
     /// Says goodbye with a code below [`close_code::FIRST`] and a text (cut at [`MAX_CLOSE_REASON`]). No event follows;

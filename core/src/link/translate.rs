@@ -11,6 +11,7 @@ use super::{
     Link, Phase,
     events::{LinkEvent, LinkStreamId, LostReason, close_code},
     lanes::Violation,
+    width::Width,
 };
 use crate::{
     noise::RemoteKey,
@@ -122,6 +123,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
                     self.conn.path_changed(now);
                     self.conn.ping();
                     self.ambiguous_until = now;
+                    self.width = Width::default();
                     self.stats.switches += 1;
                     self.start_nudge(now);
                 }

@@ -61,6 +61,11 @@ impl Requests {
         self.deadlines.next().map(|(at, _)| at)
     }
 
+    /// Whether one to `id` is waiting: a look at all of them.
+    pub fn waits_for(&self, id: &Id) -> bool {
+        self.waiting.values().any(|to| to == id)
+    }
+
     /// How many are waiting.
     pub fn len(&self) -> usize {
         self.waiting.len()

@@ -201,6 +201,15 @@ impl SendOptions {
     }
 }
 
+/// What a peer can watch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Watch {
+    /// This peer.
+    Id(Id),
+    /// Every peer with this name.
+    Name(Name),
+}
+
 /// News for the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -219,19 +228,27 @@ pub enum Event {
         /// Its name.
         name: Name,
     },
-    /// In the first server's directory.
+    /// In the first server's directory. On demand only of peers that are watched, linked or written to, and again each time
+    /// that this begins.
     PeerUp {
         /// The peer.
         id: Id,
         /// Its name.
         name: Name,
     },
-    /// Gone from the last server's directory.
+    /// Gone from the last server's directory. On demand only of peers that are watched, linked or written to.
     PeerDown {
         /// The peer.
         id: Id,
         /// Its name.
         name: Name,
+    },
+    /// All linked servers have said who is there of what the application began to watch.
+    Found {
+        /// What it watches.
+        what: Watch,
+        /// Who is there; of one name at most `Config::max_same_name` at each server.
+        ids: Vec<Id>,
     },
     /// The way to another node is now this one.
     Path {
@@ -404,6 +421,10 @@ pub struct Status {
     pub master: Option<MasterView>,
     /// The committed members of the cluster, from the oldest on.
     pub members: Vec<MemberInfo>,
+    /// Whether a linked server shows rows on demand: `peers` are those watched, linked or written to.
+    pub on_demand: bool,
+    /// What the application watches.
+    pub watches: Vec<Watch>,
     /// Table C, and own links to the servers.
     pub servers: Vec<ServerStatus>,
     /// The union of the tables E, and own links to the peers.

@@ -6,9 +6,9 @@ use super::{Node, roles::RoleState};
 use crate::{
     Id,
     link::LinkToken,
-    server::Lost,
+    server::{Lost, TooMany},
     table::{Bounded, Refused, ServerRow},
-    wire::Control,
+    wire::{CloseCode, Control},
 };
 
 impl Node {
@@ -23,6 +23,8 @@ impl Node {
                     self.broken(now, token, violation);
                 }
             }
+            Control::Idle if !id.is_server() => self.on_idle(now, token, id),
+            Control::Busy if !id.is_server() => self.on_busy(now, token, id),
             message if id.is_server() => self.on_server_control(now, token, id, message),
             message => self.on_client_control(now, token, id, message),
         }
@@ -50,6 +52,8 @@ impl Node {
                 Err(Refused::Gap) => self.tell(now, id, &Control::DirectoryLost),
                 Err(Refused::TooManyRows { .. } | Refused::Inconsistent) => self.violation(now, token),
             },
+            (RoleState::Peer(_), Control::OnDemand { max_watches }) => self.on_demand(now, id, max_watches),
+            (RoleState::Peer(_), Control::Rows(rows)) => self.on_rows(now, token, id, rows),
             (RoleState::Peer(_), Control::LinksLost) => {
                 self.reports.lost(&id);
                 self.send_reports(now);
@@ -73,6 +77,15 @@ impl Node {
                 }
                 self.witness(now);
             }
+            Control::Watch(wanted) => match tables.watch(id, &wanted) {
+                Ok(answers) => {
+                    answers.iter().for_each(|answer| self.tell(now, id, answer));
+                    self.spare_watches(now);
+                }
+                Err(TooMany) => self.violation(now, token),
+            },
+            Control::FirstPacket { to, packet } => self.on_first_packet(id, to, &packet),
+            Control::Unwatch(wanted) => tables.unwatch(id, &wanted),
             Control::SeenElsewhere(sighting) => self.on_seen_elsewhere(now, &sighting),
             Control::ForeignCluster { id: foreigner, cluster } if foreigner.is_server() => {
                 self.on_foreigner(id, foreigner, cluster);
@@ -82,6 +95,17 @@ impl Node {
                 self.directory_changed(now);
             }
             _ => self.violation(now, token),
+        }
+    }
+
+    /// All watch too much together: whoever watches most has to go.
+    fn spare_watches(&mut self, now: Instant) {
+        while let RoleState::Server(tables) = &self.role
+            && let Some(id) = tables.too_greedy()
+            && let Some(token) = self.remotes.get(&id).and_then(|remote| remote.current)
+        {
+            self.count("links ended: too many watches");
+            self.close(now, token, CloseCode::Full);
         }
     }
 

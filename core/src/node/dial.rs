@@ -53,7 +53,7 @@ impl Node {
             _ if id.is_server() => self.is_known_server(id),
             RoleState::Server(_) => false,
             RoleState::Peer(tables) => {
-                let mesh = tables.online().len() < self.config.full_mesh_peers;
+                let mesh = !tables.is_on_demand() && tables.online().len() < self.config.full_mesh_peers;
                 tables.online().contains_key(id) && (mesh || self.has_traffic(id))
             }
         }
@@ -65,7 +65,7 @@ impl Node {
     }
 
     /// Whether something waits for a link to `id`.
-    fn has_traffic(&self, id: &Id) -> bool {
+    pub(super) fn has_traffic(&self, id: &Id) -> bool {
         let messages = |remote: &Remote| remote.conversation.as_ref().is_some_and(|c| c.wants_link());
         let datagrams = |remote: &Remote| remote.wanted_until.is_some_and(|until| until > self.now);
         self.streams.waits_for(id) || self.remotes.get(id).is_some_and(|remote| messages(remote) || datagrams(remote))
@@ -157,7 +157,7 @@ impl Node {
         routes
     }
 
-    fn dial(
+    pub(super) fn dial(
         &mut self,
         now: Instant,
         expected: Option<Id>,

@@ -308,6 +308,9 @@ impl Node {
             conversation.attach(now);
         }
         self.timers.set(Timer::Dial(id), None);
+        self.remote(id).last_used = Some(now);
+        self.watching.touch(id);
+        self.watch_idle(now, id);
         if inbound {
             self.drop_late_dial(now, id);
         }
@@ -328,6 +331,7 @@ impl Node {
     pub(super) fn unlink(&mut self, now: Instant, token: LinkToken, id: Id) {
         let Some(remote) = self.remotes.get_mut(&id).filter(|remote| remote.current == Some(token)) else { return };
         remote.current = None;
+        remote.resting = false;
         remote.accused = None;
         let admitted = self.links.get(token).and_then(|entry| entry.admitted);
         if admitted.is_some_and(|since| now.saturating_duration_since(since) >= STEADY) {
@@ -340,6 +344,8 @@ impl Node {
             conversation.detach(now);
         }
         self.unwritten.insert(id);
+        self.watching.touch(id);
+        self.timers.set(Timer::Idle(id), None);
         self.reset_streams(token);
         let replaced = self.replacing == Some((id, token));
         self.on_unlinked(now, id, replaced);
@@ -366,8 +372,11 @@ impl Node {
             self.unlink(now, token, id);
             let challenger = self.remote(id).challenger.take();
             let newcomer = challenger.and_then(|challenger| challenger.link);
+            let was_idle = matches!(&reason, LostReason::Closed { code, .. } if *code == CloseCode::Idle as u32);
             match newcomer.filter(|token| self.is_challenging(*token)) {
                 Some(newcomer) => self.admit(now, newcomer, id),
+                // what waited for the answer goes on
+                None if was_idle => self.hurry(now, id),
                 None => self.retry_later(now, id),
             }
         }
@@ -379,6 +388,7 @@ impl Node {
         match origin {
             Origin::Dialled(id) if phase != Phase::Admitted => {
                 self.remote(id).dialling = None;
+                self.watching.touch(id);
                 self.retry_later(now, id);
             }
             Origin::Introducer(index) => self.introducer_failed(now, index),
@@ -440,6 +450,7 @@ impl Node {
             && remote.dialling == Some(token)
         {
             remote.dialling = None;
+            self.watching.touch(id);
             self.retry_later(now, id);
         }
         self.forget_remotes(now);

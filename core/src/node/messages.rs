@@ -77,6 +77,11 @@ impl Messages {
         self.next
     }
 
+    /// Whether a request between this node and `id` has no answer yet: a look at all of them.
+    pub(super) fn is_pending(&self, id: &Id) -> bool {
+        self.requests.waits_for(id) || self.replies.values().any(|asked| asked.by == *id)
+    }
+
     /// For what the node sends to itself.
     fn own_receipt(&mut self, own: Id, lane: u8) -> Receipt {
         Receipt { from: own, conversation: 0, lane, seq: self.number() }
@@ -167,6 +172,8 @@ impl Node {
                 false => Ok(()),
             },
             RoleState::Peer(tables) if tables.online().contains_key(id) => Ok(()),
+            // offline is only whom each linked server says that it has not
+            RoleState::Peer(tables) if !id.is_server() && tables.is_on_demand() && self.may_be_told(id) => Ok(()),
             RoleState::Peer(tables) if tables.was_seen(now, id) => Err(Reason::Offline),
             RoleState::Server(_) if self.remotes.contains_key(id) => Err(Reason::Offline),
             RoleState::Peer(_) if !id.is_server() && self.may_be_told(id) => Ok(()),
@@ -174,14 +181,11 @@ impl Node {
         }
     }
 
-    /// Whether a directory that is on its way may name `id`.
+    /// Whether a directory that is on its way may name `id`, or a server that is asked may know it.
     fn may_be_told(&self, id: &Id) -> bool {
+        let RoleState::Peer(tables) = &self.role else { return false };
         let room = self.awaited.len() < self.config.max_sessions || self.awaited.contains(id);
-        room && self.awaits_directory()
-    }
-
-    fn awaits_directory(&self) -> bool {
-        matches!(&self.role, RoleState::Peer(tables) if tables.awaits_directory())
+        room && tables.awaits(id) && (tables.is_asked(id) || tables.may_ask())
     }
 
     /// The conversation with `id` has something to say.
@@ -190,28 +194,38 @@ impl Node {
         self.want_link(now, id);
     }
 
-    /// Something waits for a link to `id`, or for the directory that may name it.
+    /// Something waits for a link to `id`, or for the servers that may know it.
     pub(super) fn want_link(&mut self, now: Instant, id: Id) {
         if let RoleState::Peer(tables) = &self.role
             && !id.is_server()
             && !tables.online().contains_key(&id)
-            && self.awaits_directory()
+            && tables.awaits(&id)
         {
-            self.awaited.insert(id);
+            let is_new = self.awaited.insert(id);
+            self.watching.touch(id);
+            if is_new {
+                return self.dial_unknown(now, id);
+            }
         }
         self.hurry(now, id);
     }
 
-    /// All linked servers have told their directories: who is in none of them is not waited for any longer.
+    /// Whom all linked servers have answered for is not waited for any longer.
     pub(super) fn settle_awaited(&mut self, now: Instant) {
+        self.tell_found();
+        let RoleState::Peer(tables) = &self.role else { return };
         // a server whose link is being replaced will tell its directory on the next one
-        if self.awaits_directory() || self.replacing.is_some() {
+        if self.awaited.is_empty() || self.replacing.is_some() {
             return;
         }
-        for id in std::mem::take(&mut self.awaited) {
+        let settled: Vec<Id> = self.awaited.iter().filter(|id| !tables.awaits(id)).copied().collect();
+        for id in settled {
+            self.awaited.remove(&id);
+            self.watching.touch(id);
             let Err(reason) = self.reachable(now, &id) else { continue };
+            self.end_unknown(now, id);
             if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
-                conversation.fail_all(reason);
+                conversation.fail_unwritten(reason);
             }
             self.conversation_events(now, id);
             self.fail_waiting_streams(id, reason);
@@ -257,8 +271,9 @@ impl Node {
             return Err(CommandError::Stopped);
         }
         self.reachable(now, &to).map_err(CommandError::Failed)?;
-        let Some(token) = self.remotes.get(&to).and_then(|remote| remote.current) else {
-            self.remote(to).wanted_until = Some(now + self.config.link_interest);
+        let usable = self.remotes.get(&to).filter(|remote| !remote.resting).and_then(|remote| remote.current);
+        let Some(token) = usable else {
+            self.want_until(now + self.config.link_interest, to);
             self.want_link(now, to);
             return Err(CommandError::Failed(Reason::Offline));
         };
@@ -269,6 +284,7 @@ impl Node {
         }
         let sent = entry.link.datagram(now, data);
         self.dirty.insert(token);
+        self.note_use(now, &to);
         if sent.is_err() {
             self.count("datagrams dropped");
         }
@@ -278,6 +294,7 @@ impl Node {
     pub(super) fn on_datagram(&mut self, token: LinkToken, data: Bytes) {
         let Some(entry) = self.links.get(token).filter(|_| self.stopping.is_none()) else { return };
         if let (Some(from), super::links::Phase::Admitted) = (entry.remote, entry.phase) {
+            self.note_use(self.now, &from);
             if self.outputs.len() < self.config.max_queued_messages {
                 self.event(Event::Datagram { from, data });
             } else {

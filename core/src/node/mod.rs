@@ -8,8 +8,10 @@ mod dial;
 mod foreign;
 mod goodbye;
 mod greet;
+mod idle;
 mod inbound;
 mod links;
+mod lookup;
 mod messages;
 #[cfg(any(test, feature = "planted"))]
 mod misdeeds;
@@ -28,6 +30,7 @@ mod streams;
 mod to_master;
 mod twins;
 mod usage;
+mod watching;
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +60,7 @@ use route::Route;
 use streams::StreamTable;
 use to_master::ToMaster;
 pub use usage::Usage;
+use watching::Watching;
 
 use crate::{
     ClusterId, Config, Id, Identity, Incarnation, Name, ServerKey, StartError,
@@ -93,8 +97,9 @@ pub struct Node {
     /// How many there were when some to forget were last looked for.
     remotes_kept: usize,
     linked_servers: BTreeSet<Id>,
-    /// Unknown Ids with messages, while a linked server's first directory is on its way.
+    /// Unknown Ids with messages, while a linked server has not said yet whether it has them.
     awaited: BTreeSet<Id>,
+    watching: Watching,
     role: RoleState,
     /// How this node uses other servers as relays: keys and own slot.
     relays: BTreeMap<Id, Box<Relay>>,
@@ -157,6 +162,8 @@ enum Timer {
     Requests,
     WaitingStreams,
     Absent(Id),
+    Idle(Id),
+    Interest(Id),
     Directory,
     Leaving,
     Council,
@@ -180,6 +187,8 @@ impl Timer {
             Self::Requests => "requests",
             Self::WaitingStreams => "waiting streams",
             Self::Absent(_) => "absent",
+            Self::Idle(_) => "idle",
+            Self::Interest(_) => "interest",
             Self::Directory => "directory",
             Self::Leaving => "leaving",
             Self::Council => "council",
@@ -243,6 +252,7 @@ impl Node {
             remotes_kept: 0,
             linked_servers: BTreeSet::new(),
             awaited: BTreeSet::new(),
+            watching: Watching::default(),
             role,
             relays: BTreeMap::new(),
             forwarder: Forwarder::new(config.slot_rest, config.max_peers, &config.quota_limits()),
@@ -334,6 +344,8 @@ impl Node {
                 Timer::Requests => self.requests_due(now),
                 Timer::WaitingStreams => self.waiting_streams_due(now),
                 Timer::Absent(id) => self.give_up_on(id),
+                Timer::Idle(id) => self.idle_due(now, id),
+                Timer::Interest(id) => self.watching.touch(id),
                 Timer::Directory => self.send_directory(now),
                 Timer::Leaving => self.leaving_due(now),
                 Timer::Council => self.council_due(now),
@@ -352,6 +364,8 @@ impl Node {
                 self.drain_link(now, token);
             } else if let Some(id) = self.unwritten.pop_first() {
                 self.pump(now, id);
+            } else if !self.watching.is_at_rest() {
+                self.settle_watches(now);
             } else {
                 return;
             }
@@ -387,7 +401,7 @@ impl Node {
             due("event queued")
         } else if !self.outgoing.is_empty() || !self.ready.is_empty() {
             due("datagram queued")
-        } else if !self.dirty.is_empty() || !self.unwritten.is_empty() {
+        } else if !self.dirty.is_empty() || !self.unwritten.is_empty() || !self.watching.is_at_rest() {
             due("command given")
         } else {
             self.timers.next().map(|(at, timer)| Deadline { at, why: timer.why() })
@@ -404,8 +418,12 @@ impl Node {
     }
 
     fn count(&mut self, what: &'static str) {
+        self.count_many(what, 1);
+    }
+
+    fn count_many(&mut self, what: &'static str, many: u64) {
         let counter = self.counters.entry(what).or_default();
-        *counter = counter.saturating_add(1);
+        *counter = counter.saturating_add(many);
     }
 
     fn is_linked(&self, id: &Id) -> bool {

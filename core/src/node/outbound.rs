@@ -117,6 +117,11 @@ impl Node {
         owner: Option<LinkToken>,
         buf: &mut Vec<u8>,
     ) -> Option<Transmit> {
+        if let Route::Lookup { server } = route {
+            let datagrams = buf.split_off(start);
+            self.pass_by_id(server, owner, &datagrams, segment_size.unwrap_or(datagrams.len()));
+            return None;
+        }
         let resolved = self.seal(Resolved { route, segment_size, owner }, start, buf);
         let Some(Resolved { route: Route::Udp { socket, remote }, segment_size, owner }) = resolved else {
             buf.truncate(start);

@@ -47,6 +47,10 @@ pub(super) struct Remote {
     pub(super) refusal: Option<CloseCode>,
     /// A known server that is not linked and that no linked server shows: since when.
     pub(super) absent_since: Option<Instant>,
+    /// When something of an application last went over the link.
+    pub(super) last_used: Option<Instant>,
+    /// The other end was asked to close the link for want of use, and has not answered: nothing is written to it.
+    pub(super) resting: bool,
     /// A datagram found no link: one is wanted until then.
     pub(super) wanted_until: Option<Instant>,
     pub(super) conversation: Option<Conversation>,
@@ -88,7 +92,10 @@ impl Node {
     pub(super) fn pump(&mut self, now: Instant, id: Id) {
         let Some(remote) = self.remotes.get_mut(&id) else { return };
         let Some(conversation) = &mut remote.conversation else { return };
-        if let Some(token) = remote.current
+        if remote.current.is_none() {
+            self.watching.touch(id);
+        }
+        if let Some(token) = remote.current.filter(|_| !remote.resting)
             && let Some(entry) = self.links.get_mut(token)
         {
             self.dirty.insert(token);
@@ -105,6 +112,7 @@ impl Node {
                     continue;
                 }
                 while let Some(chunk) = conversation.poll_chunk(now, lane) {
+                    remote.last_used = Some(now);
                     if let Some(rest) = entry.link.write_lane(now, lane, chunk) {
                         remote.unwritten.insert(lane, rest);
                         break;
@@ -163,7 +171,10 @@ impl Node {
         let mut verdict = Ok(());
         while let Some(lane) = remote.unread.iter().find(|lane| conversation.can_receive(**lane)).copied() {
             match entry.link.read_lane(now, lane, READ_PIECE) {
-                Some(bytes) => verdict = conversation.receive(now, lane, bytes),
+                Some(bytes) => {
+                    remote.last_used = Some(now);
+                    verdict = conversation.receive(now, lane, bytes);
+                }
                 None => {
                     remote.unread.remove(&lane);
                 }
@@ -214,6 +225,9 @@ impl Node {
             self.conversation_events(now, id);
             self.timers.set(Timer::Conversation(id), None);
             self.timers.set(Timer::Dial(id), None);
+            self.timers.set(Timer::Idle(id), None);
+            self.timers.set(Timer::Interest(id), None);
+            self.watching.touch(id);
             self.remotes.remove(&id);
         }
         self.remotes_kept = self.remotes.len();

@@ -127,8 +127,7 @@ impl Node {
         let is_sent =
             self.conversation(now, to).send(now, Outgoing { lane: 0, kind, data, expires, tag: REPLY }).is_ok();
         if is_sent {
-            self.unwritten.insert(to);
-            self.hurry(now, to);
+            self.written_to(now, to);
         } else {
             self.count("replies refused: full");
         }

@@ -68,6 +68,9 @@ impl Node {
             tracing::warn!(bytes = bytes.len(), "a control message is too long and is not sent");
             return self.count("control messages too long");
         }
+        if message.is_of_tables() {
+            self.count_many("table bytes sent", bytes.len() as u64);
+        }
         let Some(entry) = self.links.get_mut(token) else { return };
         let sent = entry.link.send_control(&bytes);
         self.dirty.insert(token);
@@ -183,10 +186,14 @@ impl Node {
                 self.count("links refused: directory full");
                 return self.close(now, token, CloseCode::Full);
             }
+            let on_demand = tables.is_on_demand().then(|| tables.on_demand_message());
+            self.tell_servers(now, id);
+            if let Some(message) = on_demand {
+                self.tell(now, id, &message);
+            }
             if !self.takes_a_place(&id) {
                 self.event(Event::PeerUp { id, name: hello.name.clone() });
             }
-            self.tell_servers(now, id);
             self.directory_changed(now);
         }
     }
@@ -275,6 +282,8 @@ impl Node {
             self.review_servers(now);
         } else if !replaced && self.is_peer_down(now, &id) {
             self.give_up_on(id);
+        } else if !replaced && self.has_traffic(&id) {
+            self.want_link(now, id);
         }
         if !replaced {
             self.council_unlinked(now, id);
@@ -330,6 +339,7 @@ impl Node {
                     self.event(Event::PeerUp { id, name });
                 }
                 PeerNews::Down(id, name) => {
+                    self.watching.touch(id);
                     self.event(Event::PeerDown { id, name });
                     self.peer_is_down(now, id);
                 }

@@ -12,6 +12,8 @@ pub(crate) enum Route {
     Udp { socket: SocketId, remote: SocketAddr },
     /// Through a server, to a slot of its.
     Relay { server: Id, slot: Slot },
+    /// With a question to a server, for a first packet alone: nothing ever comes by it.
+    Lookup { server: Id },
 }
 
 impl Route {
@@ -19,7 +21,7 @@ impl Route {
     pub(crate) fn via(&self) -> Option<Id> {
         match self {
             Self::Udp { .. } => None,
-            Self::Relay { server, .. } => Some(*server),
+            Self::Relay { server, .. } | Self::Lookup { server } => Some(*server),
         }
     }
 
@@ -27,7 +29,7 @@ impl Route {
     pub(crate) fn prefix(&self) -> Prefix {
         match self {
             Self::Udp { remote, .. } => Prefix::of(remote),
-            Self::Relay { server, .. } => Prefix::Relay(*server),
+            Self::Relay { server, .. } | Self::Lookup { server } => Prefix::Relay(*server),
         }
     }
 
@@ -35,7 +37,7 @@ impl Route {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Udp { remote, .. } => Some(*remote),
-            Self::Relay { .. } => None,
+            Self::Relay { .. } | Self::Lookup { .. } => None,
         }
     }
 }

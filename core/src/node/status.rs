@@ -15,15 +15,21 @@ impl Node {
             suspended: self.is_suspended(),
             master: self.master(),
             members: self.members().to_vec(),
+            on_demand: match &self.role {
+                RoleState::Server(tables) => tables.is_on_demand(),
+                RoleState::Peer(tables) => tables.is_on_demand(),
+            },
+            watches: self.watching.by_application().cloned().collect(),
             servers: self.server_statuses(),
             peers: self.peer_statuses(),
             clients: self.client_infos(),
             links: self.reported_links(),
-            counters: self.all_counters(),
+            counters: self.counters(),
         }
     }
 
-    fn all_counters(&self) -> BTreeMap<&'static str, u64> {
+    /// What was counted since the start.
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         let mut counters = self.counters.clone();
         counters.insert("key updates", self.env.handshake.key_updates());
         counters
@@ -33,6 +39,10 @@ impl Node {
         let token = self.remotes.get(id)?.current?;
         let link = &self.links.get(token)?.link;
         Some((link.route()?, link.kind()?, link.rtt()))
+    }
+
+    pub(super) fn rtt_of(&self, id: &Id) -> Option<Duration> {
+        self.link_of(id)?.2
     }
 
     fn server_statuses(&self) -> Vec<ServerStatus> {

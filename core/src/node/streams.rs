@@ -117,6 +117,12 @@ impl StreamTable {
         self.waiting.range((id, StreamKey(0))..=(id, StreamKey(u64::MAX))).map(|(_, key)| *key)
     }
 
+    /// Whether any stream is open on that link.
+    pub(super) fn is_used(&self, token: LinkToken) -> bool {
+        let range = (token, LinkStreamId(0))..=(token, LinkStreamId(u64::MAX));
+        self.by_link.range(range).next().is_some()
+    }
+
     fn of_link(&self, token: LinkToken) -> Vec<StreamKey> {
         let range = (token, LinkStreamId(0))..=(token, LinkStreamId(u64::MAX));
         self.by_link.range(range).map(|(_, key)| *key).collect()
@@ -139,7 +145,7 @@ impl Node {
         }
         self.reachable(now, &to).map_err(CommandError::Failed)?;
         let full = CommandError::Failed(Reason::Full);
-        if let Some(token) = self.remotes.get(&to).and_then(|remote| remote.current)
+        if let Some(token) = self.remotes.get(&to).filter(|remote| !remote.resting).and_then(|remote| remote.current)
             && let Some(entry) = self.links.get_mut(token)
         {
             let stream = entry.link.open_stream(now).map_err(|_| full)?;
@@ -205,8 +211,16 @@ impl Node {
     }
 
     fn reset_stream(&mut self, stream: StreamKey, reason: Reason) {
-        if self.streams.remove(stream).is_some() {
+        if let Some(place) = self.streams.remove(stream) {
+            self.lost_interest(place);
             self.event(Event::StreamReset { stream, reason });
+        }
+    }
+
+    /// A stream that waited for a link has ended.
+    fn lost_interest(&mut self, place: Place) {
+        if let Place::Waiting(to) = place {
+            self.watching.touch(to);
         }
     }
 
@@ -274,7 +288,10 @@ impl Node {
                     self.dirty.insert(token);
                 }
             }
-            Some(Place::Waiting(_)) => self.schedule_waiting(),
+            Some(place @ Place::Waiting(_)) => {
+                self.lost_interest(place);
+                self.schedule_waiting();
+            }
             None => {}
         }
     }

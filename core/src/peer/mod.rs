@@ -1,5 +1,6 @@
 //! The peer's workflow over the tables: C and E from each server, who is online, which links are wanted.
 
+mod demand;
 mod twins;
 
 use std::{
@@ -13,6 +14,7 @@ use crate::{
     table::{Changes, PeerRow, Refused, Replica, ServerRow, Update, newest},
     wire::Sighting,
 };
+use demand::{Answers, Asked};
 use twins::{Runs, Twins};
 
 /// How long a peer that a new snapshot lacks may stay away before it is down: after a server's restart the others come
@@ -24,6 +26,32 @@ const SNAPSHOT_GRACE: Duration = Duration::from_secs(3);
 struct View {
     servers: BTreeMap<Id, ServerRow>,
     directory: Replica<Id, PeerRow>,
+    /// It shows rows on demand: what it has told of those asked for. The directory is void then.
+    demand: Option<Answers>,
+}
+
+impl View {
+    fn get(&self, id: &Id) -> Option<&PeerRow> {
+        match &self.demand {
+            Some(answers) => answers.get(id),
+            None => self.directory.get(id),
+        }
+    }
+
+    /// Whether that server has said whether it has `id`.
+    fn has_said(&self, id: &Id) -> bool {
+        match &self.demand {
+            Some(answers) => answers.has_answered(id),
+            None => self.directory.version().is_some(),
+        }
+    }
+
+    fn ids(&self) -> BTreeSet<Id> {
+        match &self.demand {
+            Some(answers) => answers.ids().collect(),
+            None => self.directory.rows().keys().copied().collect(),
+        }
+    }
 }
 
 /// News from the tables.
@@ -48,6 +76,8 @@ pub(crate) struct PeerTables {
     stale: Option<View>,
     online: BTreeMap<Id, Name>,
     leaving: BTreeMap<Id, Instant>,
+    /// What servers on demand are asked for.
+    asked: Asked,
     seen: BTreeMap<Id, Instant>,
     twins: Twins,
 }
@@ -62,6 +92,7 @@ impl PeerTables {
             stale: None,
             online: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            asked: Asked::new(config.max_watches),
             seen: BTreeMap::new(),
             twins: Twins::default(),
         }
@@ -70,17 +101,17 @@ impl PeerTables {
     /// A link to `server` is up.
     pub(crate) fn server_linked(&mut self, server: Id) {
         let max_peers = self.max_peers;
-        let fresh = || View { servers: BTreeMap::new(), directory: Replica::new(max_peers) };
+        let fresh = || View { servers: BTreeMap::new(), directory: Replica::new(max_peers), demand: None };
         self.views.entry(server).or_insert_with(fresh);
     }
 
     /// The link to `server` is lost.
     pub(crate) fn server_lost(&mut self, now: Instant, server: &Id) -> Vec<PeerNews> {
         let Some(view) = self.views.remove(server) else { return Vec::new() };
-        let touched = ids_of(&view);
+        let touched = view.ids();
         if self.views.is_empty() {
-            // a view that never had a snapshot knows less than the one before it
-            if view.directory.version().is_some() || self.stale.is_none() {
+            // a view that never told anything knows less than the one before it
+            if view.directory.version().is_some() || view.demand.is_some() || self.stale.is_none() {
                 self.stale = Some(view);
             }
             touched.iter().for_each(|id| self.twins.see(now, *id, None));
@@ -120,21 +151,24 @@ impl PeerTables {
         let Changes { added, removed, changed } = view.directory.apply(update)?;
         let gone = removed.into_iter().map(|(id, _)| id);
         let mut touched: BTreeSet<Id> = added.into_iter().chain(gone).chain(changed).collect();
+        if whole && let Some(answers) = view.demand.take() {
+            touched.extend(answers.ids());
+        }
         if whole && let Some(stale) = self.stale.take() {
-            touched.extend(ids_of(&stale));
+            touched.extend(stale.ids());
             touched.extend(self.online.keys());
         }
         Ok(self.review(now, touched, whole))
     }
 
-    /// The directory of a linked server.
+    /// The directory of a linked server that shows all of it.
     pub(crate) fn directory(&self, server: &Id) -> Option<&Replica<Id, PeerRow>> {
-        self.views.get(server).map(|view| &view.directory)
+        self.views.get(server).filter(|view| view.demand.is_none()).map(|view| &view.directory)
     }
 
-    /// Whether a linked server has not told its directory yet: whoever is not known may stand in it.
-    pub(crate) fn awaits_directory(&self) -> bool {
-        self.views.values().any(|view| view.directory.version().is_none())
+    /// Whether a linked server has not said yet whether it has `id`, or was not asked.
+    pub(crate) fn awaits(&self, id: &Id) -> bool {
+        self.views.values().any(|view| !view.has_said(id))
     }
 
     /// Recomputes who is online among `touched`; with `grace` an absence counts only after a while.
@@ -166,6 +200,12 @@ impl PeerTables {
     }
 
     fn take_offline(&mut self, now: Instant, id: Id) -> Option<PeerNews> {
+        let name = self.lose_sight(now, id)?;
+        Some(PeerNews::Down(id, name))
+    }
+
+    /// Nothing is shown of `id` any more. Returns its name if it was online.
+    fn lose_sight(&mut self, now: Instant, id: Id) -> Option<Name> {
         self.leaving.remove(&id);
         self.twins.forget(&id);
         let name = self.online.remove(&id)?;
@@ -174,7 +214,7 @@ impl PeerTables {
             let oldest = self.seen.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id);
             oldest.map(|oldest| self.seen.remove(&oldest));
         }
-        Some(PeerNews::Down(id, name))
+        Some(name)
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -192,7 +232,7 @@ impl PeerTables {
 
     /// The newest two runs of `id` that the linked servers show, if there are two.
     fn runs(&self, id: &Id) -> Option<Runs> {
-        let shown = || self.views.values().filter_map(|view| Some(view.directory.get(id)?.incarnation));
+        let shown = || self.views.values().filter_map(|view| Some(view.get(id)?.incarnation));
         let newest = shown().max()?;
         Some((shown().filter(|run| *run != newest).max()?, newest))
     }
@@ -200,7 +240,7 @@ impl PeerTables {
     /// What each server that shows one of the two runs of `id` is to be told of the other.
     fn sightings(&self, id: &Id) -> Vec<PeerNews> {
         let Some((older, newer)) = self.runs(id) else { return Vec::new() };
-        let rows = || self.views.iter().filter_map(|(server, view)| Some((server, view.directory.get(id)?)));
+        let rows = || self.views.iter().filter_map(|(server, view)| Some((server, view.get(id)?)));
         let other = |run| {
             let incarnation = if run == newer { older } else { newer };
             let row = rows().find(|(_, row)| row.incarnation == incarnation)?.1;
@@ -211,14 +251,14 @@ impl PeerTables {
 
     /// The newest row of a peer over all servers' directories.
     pub(crate) fn row(&self, id: &Id) -> Option<&PeerRow> {
-        newest(self.current_views().filter_map(|view| view.directory.get(id)))
+        newest(self.current_views().filter_map(|view| view.get(id)))
     }
 
     /// The relays that reach a node: each linked server that has it, and its slot there.
     pub(crate) fn relays(&self, id: &Id) -> Vec<(Id, Slot)> {
         let slot = |view: &View| match id.is_server() {
             true => view.servers.get(id)?.slot,
-            false => Some(view.directory.get(id)?.slot),
+            false => Some(view.get(id)?.slot),
         };
         self.views.iter().filter_map(|(server, view)| Some((*server, slot(view)?))).collect()
     }
@@ -235,8 +275,4 @@ impl PeerTables {
     fn current_views(&self) -> impl Iterator<Item = &View> {
         self.views.values().chain(&self.stale)
     }
-}
-
-fn ids_of(view: &View) -> BTreeSet<Id> {
-    view.directory.rows().keys().copied().collect()
 }

@@ -182,6 +182,18 @@ impl<T: Copy, R: Copy + PartialEq> Forwarder<T, R> {
         &self.counters
     }
 
+    /// A relayed packet with `payload` for the holder of `dst`, as if the holder of `src` had sent it, and the holder's link and
+    /// route; `None` if nobody holds one of the slots.
+    pub fn pass(&mut self, src: Slot, dst: Slot, payload: &[u8]) -> Option<(T, R, Vec<u8>)> {
+        self.slots.get(src)?;
+        let receiver = self.slots.get_mut(dst)?;
+        let mut packet = Vec::with_capacity(HEADER_LEN + payload.len());
+        receiver.link.seal(src, dst, payload, &mut packet);
+        self.counters.forwarded += 1;
+        self.counters.forwarded_bytes += packet.len() as u64;
+        Some((receiver.owner, receiver.route, packet))
+    }
+
     /// Judges a packet that came over `route`, and rewrites its header if it is to be passed on.
     pub fn receive(&mut self, now: Instant, route: R, packet: &mut [u8]) -> Verdict<T, R> {
         let verdict = self.judge(now, route, packet);

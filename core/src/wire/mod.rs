@@ -11,7 +11,7 @@ use crate::{
     master::{MasterMessage, MasterView, MemberInfo},
     message::SessionMessage,
     relay::Slot,
-    table::{Bounded, LinkReport, NetworkInfo, PeerRow, ServerRow, Update},
+    table::{Bounded, LinkReport, MAX_PART_ROWS, NetworkInfo, PeerRow, ServerRow, Update},
 };
 
 /// The version of the control messages; it stands before each of them.
@@ -20,6 +20,11 @@ pub const VERSION: u8 = 1;
 pub const MAX_CONTROL: usize = 64 * 1024;
 /// The most servers in one message; more are not told.
 pub const MAX_SERVERS: usize = 64;
+
+/// The most Ids in one message that asks for rows.
+pub const MAX_WATCHED_IDS: usize = 2_048;
+/// The most names in one message that asks for rows.
+pub const MAX_WATCHED_NAMES: usize = 256;
 
 /// What two linked nodes tell each other beside the application's messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +66,50 @@ pub enum Control {
     Master(MasterView),
     /// The committed members, as the sending server knows them; for peers.
     Members(Members),
+    /// The sending server shows rows on demand from now on: its directory is void, what is watched is to be told. Its next
+    /// snapshot of the directory ends that.
+    OnDemand {
+        /// How many Ids and names together the receiver may watch there.
+        max_watches: u32,
+    },
+    /// The sending peer watches these from now on: [`Rows`](Self::Rows) answer, and follow at each change.
+    Watch(Wanted),
+    /// The sending peer watches these no more.
+    Unwatch(Wanted),
+    /// Rows that the receiver watches.
+    Rows(Rows),
+    /// The sending peer needs this link no more, has nothing under way on it and writes nothing more: the receiver closes it
+    /// with [`CloseCode::Idle`], or answers `Busy`.
+    Idle,
+    /// The receiver of `Idle` needs the link: it goes on.
+    Busy,
+    /// A first packet for a peer of the receiving server, from one that does not know where that is yet.
+    FirstPacket {
+        /// For whom it is.
+        to: Id,
+        /// A QUIC Initial packet under a first connection id for that Id.
+        packet: Bytes,
+    },
+}
+
+/// What a peer asks of a server that is on demand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The rows of these.
+    pub ids: Bounded<Id, MAX_WATCHED_IDS>,
+    /// All rows with one of these names.
+    pub names: Bounded<Name, MAX_WATCHED_NAMES>,
+}
+
+/// What a server that is on demand shows to one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rows {
+    /// Rows that are there, or have changed.
+    pub set: Bounded<(Id, PeerRow), MAX_PART_ROWS>,
+    /// Ids without a row at that server.
+    pub absent: Bounded<Id, MAX_PART_ROWS>,
+    /// The rows with these names have been told, in this message or before it.
+    pub names: Bounded<Name, MAX_WATCHED_NAMES>,
 }
 
 /// The committed members of the cluster as of one commit.
@@ -119,6 +168,36 @@ pub enum WireError {
 }
 
 impl Control {
+    /// Whether it serves the tables A to F, and not delivery, the Master or the life of a link.
+    pub(crate) fn is_of_tables(&self) -> bool {
+        match self {
+            Self::Seen(_)
+            | Self::Network(_)
+            | Self::Servers(_)
+            | Self::Slot(_)
+            | Self::Directory(_)
+            | Self::DirectoryLost
+            | Self::Links(_)
+            | Self::LinksLost
+            | Self::OnDemand { .. }
+            | Self::Watch(_)
+            | Self::Unwatch(_)
+            | Self::Rows(_)
+            // it carries D
+            | Self::Hello(_) => true,
+            Self::Session(_)
+            | Self::Duplicate(_)
+            | Self::SeenElsewhere(_)
+            | Self::ForeignCluster { .. }
+            | Self::Council(_)
+            | Self::Master(_)
+            | Self::Members(_)
+            | Self::Idle
+            | Self::Busy
+            | Self::FirstPacket { .. } => false,
+        }
+    }
+
     /// The bytes of the message.
     pub fn encode(&self) -> Bytes {
         // serialising these types into memory cannot fail; an empty message would be refused at the other end
@@ -169,10 +248,12 @@ pub enum CloseCode {
     Full = 8,
     /// The link is not wanted.
     Unwanted = 9,
+    /// Neither end has used the link for long.
+    Idle = 10,
 }
 
 impl CloseCode {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Goodbye,
         Self::Superseded,
         Self::DuplicateIdentity,
@@ -183,6 +264,7 @@ impl CloseCode {
         Self::UnknownVersion,
         Self::Full,
         Self::Unwanted,
+        Self::Idle,
     ];
 
     /// Reads the number from the wire.
@@ -203,6 +285,7 @@ impl CloseCode {
             Self::UnknownVersion => "it speaks another version of the protocol",
             Self::Full => "it is full",
             Self::Unwanted => "the link is not wanted",
+            Self::Idle => "nobody has used the link for long",
         }
     }
 }

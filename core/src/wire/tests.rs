@@ -31,6 +31,10 @@ fn network() -> NetworkInfo {
     }
 }
 
+fn wanted() -> Wanted {
+    Wanted { ids: Bounded::first([id(Role::Peer, 1)]), names: Bounded::first([Name::new("ant").unwrap()]) }
+}
+
 fn messages() -> Vec<(&'static str, Control)> {
     let name = Name::new("ant").unwrap();
     let slot = Slot::new(258, 3).unwrap();
@@ -53,6 +57,7 @@ fn messages() -> Vec<(&'static str, Control)> {
         network: network(),
     };
     let rows = vec![(id(Role::Peer, 1), row.clone())];
+    let told = rows.clone();
     let founder = id(Role::Server, 3);
     let token = Token { generation: 1, kind: Kind::Elected, term: 7, id: founder };
     let delta = Delta {
@@ -98,6 +103,20 @@ fn messages() -> Vec<(&'static str, Control)> {
                 list: Bounded::first([MemberInfo { id: founder, is_voter: true }]),
             }),
         ),
+        ("on demand", Control::OnDemand { max_watches: 4_096 }),
+        ("watch", Control::Watch(wanted())),
+        ("unwatch", Control::Unwatch(wanted())),
+        (
+            "rows",
+            Control::Rows(Rows {
+                set: Bounded::first(told),
+                absent: Bounded::first([id(Role::Peer, 2)]),
+                names: Bounded::first([Name::new("ant").unwrap()]),
+            }),
+        ),
+        ("idle", Control::Idle),
+        ("busy", Control::Busy),
+        ("first packet", Control::FirstPacket { to: id(Role::Peer, 1), packet: Bytes::from_static(&[0xc0, 1, 2]) }),
         ("foreign cluster", Control::ForeignCluster { id: id(Role::Server, 3), cluster: Some(ClusterId([5; 16])) }),
     ]
 }
@@ -196,7 +215,7 @@ fn every_close_code_reads_back() {
     for code in CloseCode::ALL {
         assert_eq!(CloseCode::from_code(code as u64), Some(code));
     }
-    assert_eq!(CloseCode::from_code(10), None);
+    assert_eq!(CloseCode::from_code(11), None);
 }
 
 proptest! {

@@ -42,8 +42,15 @@ pub fn differences(nodes: &BTreeMap<Id, Status>) -> Vec<Breach> {
                 }
             }
         } else {
-            compare("linked peers", &peers, status.peers.iter().filter(|p| p.linked).map(|p| p.info.id).collect());
-            compare("known peers", &peers, status.peers.iter().map(|peer| peer.info.id).collect());
+            let linked: BTreeSet<Id> = status.peers.iter().filter(|p| p.linked).map(|p| p.info.id).collect();
+            let known: BTreeSet<Id> = status.peers.iter().map(|peer| peer.info.id).collect();
+            // on demand a peer knows and links whom it likes, but nobody who is not there
+            let of_those = |seen: &BTreeSet<Id>| match status.on_demand {
+                true => peers.intersection(seen).copied().collect(),
+                false => peers.clone(),
+            };
+            compare("linked peers", &of_those(&linked), linked);
+            compare("known peers", &of_those(&known), known);
             if status.suspended {
                 differences.push(Breach::new("convergence", [*me], format!("{} is suspended", status.name)));
             }
@@ -119,6 +126,8 @@ mod tests {
             suspended: false,
             master: Some(MasterView::Master(Token { generation: 1, kind: Kind::Elected, term: 1, id: server })),
             members: vec![MemberInfo { id: server, is_voter: true }],
+            on_demand: false,
+            watches: Vec::new(),
             servers: if id == server { vec![] } else { vec![up] },
             peers: peers.iter().filter(|peer| **peer != id && id != server).map(linked).collect(),
             clients: vec![],

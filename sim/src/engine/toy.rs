@@ -418,6 +418,8 @@ impl Machine for Toy {
                 .iter()
                 .map(|id| MemberInfo { id: *id, is_voter: servers.len() > 2 || Some(id) == servers.first() })
                 .collect(),
+            on_demand: false,
+            watches: Vec::new(),
             servers: servers.iter().filter(|server| **server != me).map(up).collect(),
             peers: others.map(linked).collect(),
             clients: if me.is_server() { peers.iter().copied().map(info).collect() } else { vec![] },

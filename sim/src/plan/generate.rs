@@ -3,7 +3,8 @@
 use p2pcore::raft::Timing;
 
 use super::{
-    DiskFate, Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan, Selector,
+    DemandPlan, DiskFate, Effect, Fault, FaultKind, Hostility, Ip, LanPlan, LinkModel, Load, LoadKind, NodePlan, Plan,
+    Selector,
 };
 use crate::rng::Stream;
 
@@ -28,10 +29,25 @@ impl Plan {
         }
         plan.clocks(&mut Stream::new(seed, "clocks", 0), Timing::default().drift_ppm);
         plan.load_for_master();
+        plan.demand();
         if seed % 4 == 3 {
             plan.churn(&mut Stream::new(seed, "churn", 0), 1, 10);
         }
         plan
+    }
+
+    /// In a third of all seeds the network is on demand, or now and again.
+    fn demand(&mut self) {
+        let mut rng = Stream::new(self.seed, "on demand", 0);
+        let peers = self.nodes.iter().filter(|node| !node.server).count() as u64;
+        if rng.chance(333_333) {
+            let full_mesh_peers = rng.below(peers) as usize;
+            self.demand = Some(DemandPlan {
+                full_mesh_peers,
+                full_mesh_again: full_mesh_peers.saturating_sub(rng.below(2) as usize),
+                idle_ms: rng.log_between(500, 60_000),
+            });
+        }
     }
 
     /// Some say something to whoever is Master.

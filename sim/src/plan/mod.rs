@@ -36,6 +36,9 @@ pub struct Plan {
     /// How the servers agree on one Master; the defaults of a node if none.
     #[serde(default)]
     pub master: Option<MasterPlan>,
+    /// When the network goes on demand; the defaults of a node if none.
+    #[serde(default)]
+    pub demand: Option<DemandPlan>,
     /// How long faults last: then everything heals.
     pub faulty_ms: u64,
     /// How long the healed world may take to converge.
@@ -55,6 +58,7 @@ impl Plan {
             faults: Vec::new(),
             loads: Vec::new(),
             master: None,
+            demand: None,
             faulty_ms: 0,
             converge_ms: 90_000,
         }
@@ -155,6 +159,17 @@ impl From<MasterPlan> for Settings {
             ..Self::default()
         }
     }
+}
+
+/// When a network goes on demand: what a plan says of [`p2pcore::Config`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DemandPlan {
+    /// With more peers than these.
+    pub full_mesh_peers: usize,
+    /// And back with fewer than these.
+    pub full_mesh_again: usize,
+    /// How long a link is idle before it is ended.
+    pub idle_ms: u64,
 }
 
 /// The address families of a host.

@@ -17,11 +17,21 @@ impl World {
         const STEP: Duration = Duration::from_millis(250);
         /// A message in a world at rest, behind what its lane still carries of expired ones; less than a time to live.
         const SOON: Duration = Duration::from_secs(50);
+        /// On demand no table shows whether all who were told that somebody is absent have heard of his return.
+        const TOLD: Duration = Duration::from_secs(2);
         let healed = self.now;
         let end = healed + Duration::from_millis(self.plan.converge_ms);
-        while !self.violations.is_full() && !self.unconverged().is_empty() {
+        let rest = if self.plan.demand.is_some() { TOLD } else { Duration::ZERO };
+        let mut since = None;
+        while !self.violations.is_full() {
+            let missing = self.unconverged();
+            if !missing.is_empty() {
+                since = None;
+            } else if self.now >= *since.get_or_insert(self.now) + rest {
+                break;
+            }
             if self.now >= end {
-                return self.unconverged().into_iter().for_each(|breach| self.report(breach));
+                return missing.into_iter().for_each(|breach| self.report(breach));
             }
             self.run_until(self.now + STEP);
             self.operate(healed);

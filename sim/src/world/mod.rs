@@ -129,6 +129,11 @@ impl World {
     /// The world of `plan` at time zero.
     pub fn with_config(plan: Plan, mut config: Config, maker: Maker) -> Self {
         config.master = plan.master.map_or(config.master, Into::into);
+        if let Some(demand) = plan.demand {
+            config.full_mesh_peers = demand.full_mesh_peers;
+            config.full_mesh_again = demand.full_mesh_again;
+            config.idle_link = Duration::from_millis(demand.idle_ms);
+        }
         let mut network = Network::new(&plan);
         let hostile = Hostile::new(&plan, &mut network);
         let slowest = plan.nodes.iter().map(|node| -node.clock_ppm).max().unwrap_or(0).max(0).unsigned_abs();

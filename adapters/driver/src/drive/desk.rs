@@ -211,6 +211,11 @@ impl Desk {
             Command::OpenStream { to, reply } => reply.send(
                 machine.open_stream(now, to).map(|key| self.streams.add(machine, now, to, key, self.notices.clone())),
             ),
+            Command::Watch { what, reply } => reply.send(machine.watch(now, what)),
+            Command::Unwatch { what, reply } => {
+                machine.unwatch(now, &what);
+                reply.send(());
+            }
             Command::Status { reply } => reply.send(machine.status()),
             Command::Members { reply } => reply.send(machine.members().to_vec()),
             Command::ChangeMembers { command, office, reply } => {

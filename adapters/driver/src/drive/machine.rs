@@ -8,7 +8,7 @@ use p2pcore::{
     master::{MasterView, MemberInfo},
     node::{
         Deadline, Guard, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, Status, StreamKey,
-        Transmit,
+        Transmit, Watch,
     },
 };
 
@@ -56,6 +56,8 @@ machine! {
     fn members(&mut self) -> &[MemberInfo];
     fn change_members(&mut self, now: Instant, command: MemberCommand) -> Result<(), CommandError>;
     fn resign(&mut self, now: Instant) -> Result<(), CommandError>;
+    fn watch(&mut self, now: Instant, what: Watch) -> Result<(), CommandError>;
+    fn unwatch(&mut self, now: Instant, what: &Watch);
     fn stop(&mut self, now: Instant);
     fn status(&mut self) -> Status;
 }

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use p2pcore::{Event, Role, StartError, node::PathKind};
+use p2pcore::{
+    Event, Role, StartError,
+    node::{PathKind, Watch},
+};
 
 use super::{
     Program,
@@ -67,6 +70,8 @@ pub(super) fn event_line(event: &Event) -> Option<EventLine<'_>> {
         Event::ServerDown { id, name } => EventLine::ServerDown { id: *id, name: name.as_str() },
         Event::PeerUp { id, name } => EventLine::PeerUp { id: *id, name: name.as_str() },
         Event::PeerDown { id, name } => EventLine::PeerDown { id: *id, name: name.as_str() },
+        Event::Found { what: Watch::Id(id), ids } => EventLine::Found { id: Some(*id), name: None, ids },
+        Event::Found { what: Watch::Name(name), ids } => EventLine::Found { id: None, name: Some(name.as_str()), ids },
         Event::Path { id, kind, via } => EventLine::Path { id: *id, kind: PathKind::as_str(*kind), via: *via },
         Event::Master(view) => EventLine::Master((*view).into()),
         Event::Left => EventLine::Left,

@@ -4,4 +4,5 @@ mod hostile;
 mod life;
 mod streams;
 mod transfer;
+mod width;
 mod world;

@@ -41,6 +41,8 @@ pub(super) struct Path {
     pub(super) rate: u64,
     /// Bytes that wait at most; more are dropped.
     pub(super) queue: u64,
+    /// The longest datagram that gets through.
+    pub(super) mtu: usize,
     /// Whether each direction carries anything, by the sending side.
     pub(super) up: [bool; 2],
     free: [Option<Instant>; 2],
@@ -49,7 +51,7 @@ pub(super) struct Path {
 impl Path {
     pub(super) fn new(kind: PathKind, delay: Duration) -> Self {
         let rate = 10_000_000_000;
-        Self { kind, delay, loss: 0, rate, queue: u64::MAX, up: [true; 2], free: [None; 2] }
+        Self { kind, delay, loss: 0, rate, queue: u64::MAX, mtu: usize::MAX, up: [true; 2], free: [None; 2] }
     }
 
     pub(super) fn megabits(mut self, megabits: u64, queue: u64) -> Self {
@@ -295,7 +297,7 @@ impl World {
         if let Some(record) = &mut self.record {
             record.push(flight.clone());
         }
-        if !path.up[from] || lost < path.loss || full {
+        if !path.up[from] || lost < path.loss || full || bytes.len() > path.mtu {
             return;
         }
         let free = free + Duration::from_secs_f64(bytes.len() as f64 / path.rate as f64);

@@ -7,6 +7,7 @@ mod lazy;
 mod master;
 mod master_hostile;
 mod net;
+mod on_demand;
 mod quota;
 mod replaced;
 mod servers;

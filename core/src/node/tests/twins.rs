@@ -15,6 +15,8 @@ use crate::{
 fn servers_apart() -> Net {
     let mut net = Net::cluster_with(Config { full_mesh_peers: 0, ..Config::default() }, 2, 1);
     net.run(secs(2));
+    let (now, watched) = (net.now, Identity::new(Role::Peer, SecretKey::from_bytes([4; 32])).id());
+    net.node(2).watch(now, Watch::Id(watched)).unwrap();
     net.cut.insert((address(0), address(1)));
     net.run(secs(35));
     net

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_lite::{FutureExt as _, future::block_on};
 use p2pcore::{
     CommandError, Event, Id, Input, Name, Output, Reason,
-    node::{Outcome, Persist, PersistId, Receipt, ReplyToken, RequestId, SendId, SendOptions},
+    node::{Outcome, Persist, PersistId, Receipt, ReplyToken, RequestId, SendId, SendOptions, Watch},
 };
 
 use crate::{
@@ -415,4 +415,19 @@ fn dropping_the_last_handle_stops_the_node() {
     assert_eq!(fake.script().stops, 0);
     drop(clone);
     fake.until("the goodbye", |script| script.stops == 1);
+}
+
+#[test]
+fn watches_reach_the_node_and_what_is_found_the_events() {
+    let (fake, handle) = start();
+    let events = handle.events();
+    let what = Watch::Id(id(2));
+    block_on(handle.watch(what.clone())).unwrap();
+    let found = Event::Found { what: what.clone(), ids: vec![id(2)] };
+    block_on(async {
+        while events.next().await != Some(found.clone()) {}
+        handle.unwatch(what.clone()).await.unwrap();
+    });
+    wake(&handle);
+    assert_eq!(fake.script().unwatched, [what]);
 }

@@ -138,6 +138,8 @@ mod tests {
             suspended: false,
             master: None,
             members: Vec::new(),
+            on_demand: false,
+            watches: Vec::new(),
             servers: Vec::new(),
             peers: vec![peer(2, PathKind::Direct), peer(3, PathKind::Relayed)],
             clients: Vec::new(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use p2pcore::{
-    Id,
-    node::{MemberCommand, SendOptions},
+    Id, Name,
+    node::{MemberCommand, SendOptions, Watch},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +18,8 @@ pub(crate) enum Command {
     SendMaster { data: Bytes, options: SendOptions },
     Request { to: Id, data: Bytes, timeout: Option<Duration> },
     Reply { rid: u64, data: Bytes },
+    Watch(Watch),
+    Unwatch(Watch),
     Status,
     Members,
     ChangeMembers(MemberCommand),
@@ -25,8 +27,8 @@ pub(crate) enum Command {
 }
 
 /// All of them, for who asks for another one.
-const KNOWN: &str = "send, send_master, request, reply, status, members, members_leave, members_remove, members_transfer, \
-                     members_force_new_cluster, quit";
+const KNOWN: &str = "send, send_master, request, reply, watch, unwatch, status, members, members_leave, members_remove, \
+                     members_transfer, members_force_new_cluster, quit";
 
 /// Reads one line into its `ref` and the command, or the reason why there is none.
 pub(crate) fn parse(line: &[u8]) -> (Option<String>, Result<Command, String>) {
@@ -61,6 +63,7 @@ struct Raw {
     rid: Option<u64>,
     /// Read by those commands alone that have it.
     id: Option<Value>,
+    name: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +101,8 @@ impl Raw {
                 let rid = self.rid.ok_or("`reply` needs `rid`: that of the request")?;
                 Ok(Command::Reply { rid, data: data("reply", self.data, self.data_base64)? })
             }
+            "watch" => Ok(Command::Watch(self.watched()?)),
+            "unwatch" => Ok(Command::Unwatch(self.watched()?)),
             "status" => Ok(Command::Status),
             "members" => Ok(Command::Members),
             "members_leave" => Ok(Command::ChangeMembers(MemberCommand::Leave)),
@@ -112,6 +117,19 @@ impl Raw {
     fn options(&self) -> SendOptions {
         let options = SendOptions::default().lane(self.lane.unwrap_or_default());
         self.ttl_ms.map_or(options, |ttl| options.ttl(Duration::from_millis(ttl)))
+    }
+
+    fn watched(&self) -> Result<Watch, String> {
+        let text = |value: &Option<Value>| value.as_ref().and_then(Value::as_str).map(str::to_owned);
+        match (text(&self.id), text(&self.name)) {
+            (Some(id), None) => {
+                id.parse().map(Watch::Id).map_err(|error| format!("`id` of `{}`: {error}", self.command))
+            }
+            (None, Some(name)) => {
+                Name::new(name).map(Watch::Name).map_err(|error| format!("`name` of `{}`: {error}", self.command))
+            }
+            _ => Err(format!("`{}` needs `id` or `name`, one of them: a peer's", self.command)),
+        }
     }
 
     fn member(&self) -> Result<Id, String> {
@@ -167,6 +185,9 @@ mod tests {
             Command::SendMaster { data: "x".into(), options }
         );
         assert_eq!(ok(r#"{"command":"status","id":7}"#.into()), Command::Status);
+        assert_eq!(ok(format!(r#"{{"command":"watch","id":"{id}"}}"#)), Command::Watch(Watch::Id(id)));
+        let ant = Watch::Name(Name::new("ant").unwrap());
+        assert_eq!(ok(r#"{"command":"unwatch","name":"ant"}"#.into()), Command::Unwatch(ant));
         assert_eq!(ok(r#"{"command":"members"}"#.into()), Command::Members);
         for (name, command) in [
             ("leave", MemberCommand::Leave),
@@ -193,6 +214,8 @@ mod tests {
             (format!(r#"{{"ref":"r","command":"request","to":"{id}","data":"x","data_base64":""}}"#), "not both"),
             (format!(r#"{{"ref":"r","command":"request","to":"{id}","data_base64":"?"}}"#), "base64"),
             (r#"{"ref":"r","command":"reply","data":"x"}"#.into(), "needs `rid`"),
+            (r#"{"ref":"r","command":"watch"}"#.into(), "needs `id` or `name`"),
+            (r#"{"ref":"r","command":"watch","id":"C1"}"#.into(), "`id` of `watch`"),
             (r#"{"ref":"r","command":"send_master"}"#.into(), "`send_master` needs `data`"),
             (r#"{"ref":"r","command":"members_remove"}"#.into(), "`members_remove` needs `id`"),
             (r#"{"ref":"r","command":"members_transfer","id":"S1"}"#.into(), "needs `id`"),

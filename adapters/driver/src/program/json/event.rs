@@ -35,6 +35,14 @@ pub(crate) enum EventLine<'a> {
         id: Id,
         name: &'a str,
     },
+    /// Who is there of those whom a client began to watch, by Id or by name.
+    Found {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<&'a str>,
+        ids: &'a [Id],
+    },
     Path {
         id: Id,
         kind: &'static str,
@@ -156,6 +164,14 @@ impl fmt::Display for EventLine<'_> {
             Self::ServerDown { id, name } => write!(f, "lost the link to server {}", Named(*id, name)),
             Self::PeerUp { id, name } => write!(f, "peer {} is there", Named(*id, name)),
             Self::PeerDown { id, name } => write!(f, "peer {} is gone", Named(*id, name)),
+            Self::Found { id, name, ids } => {
+                let what = id.map(|id| id.to_string()).or(name.map(ToOwned::to_owned)).unwrap_or_default();
+                let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                match ids.is_empty() {
+                    true => write!(f, "watching {what}: nobody is there"),
+                    false => write!(f, "watching {what}: {ids} is there"),
+                }
+            }
             Self::Path { id, kind, via: None } => write!(f, "path to {id}: {kind}"),
             Self::Path { id, kind, via: Some(via) } => write!(f, "path to {id}: {kind} via {via}"),
             Self::Message { from, name, data, .. } => write!(f, "{}: {data}", Named(*from, name)),
@@ -226,6 +242,10 @@ mod tests {
             (
                 EventLine::ServerDown { id: server, name },
                 format!(r#"{{"event":"server_down","id":"{server}","name":"n"}}"#),
+            ),
+            (
+                EventLine::Found { id: None, name: Some(name), ids: &[peer] },
+                format!(r#"{{"event":"found","name":"n","ids":["{peer}"]}}"#),
             ),
             (EventLine::PeerUp { id: peer, name }, format!(r#"{{"event":"peer_up","id":"{peer}","name":"n"}}"#)),
             (EventLine::PeerDown { id: peer, name }, format!(r#"{{"event":"peer_down","id":"{peer}","name":"n"}}"#)),

@@ -23,6 +23,7 @@ pub(crate) struct StatusLine<'a> {
     suspended: bool,
     master: Option<MasterLine>,
     members: Vec<MemberRow>,
+    on_demand: bool,
     servers: Vec<Server<'a>>,
     peers: Vec<Peer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,6 +46,7 @@ impl<'a> StatusLine<'a> {
             suspended: status.suspended,
             master: status.master.map(MasterLine::from),
             members: status.members.iter().map(MemberRow::from).collect(),
+            on_demand: status.on_demand,
             servers: status.servers.iter().map(Server::new).collect(),
             peers: status.peers.iter().map(Peer::new).collect(),
             clients: server.then(|| status.clients.iter().map(Client::new).collect()),
@@ -173,6 +175,8 @@ mod tests {
             suspended: false,
             master: Some(MasterView::NoMaster(Some(NoQuorum { need: 2, have: 1 }))),
             members: vec![MemberInfo { id: id(Role::Server, 3), is_voter: true }],
+            on_demand: true,
+            watches: Vec::new(),
             servers: vec![ServerStatus {
                 id: id(Role::Server, 3),
                 name: Name::new("s").unwrap(),
@@ -211,6 +215,7 @@ mod tests {
                 "id": null, "kind": null, "token": null, "reason": {"code": "no_quorum", "need": 2, "have": 1}
             },
             "members": [{"id": server, "voter": true}],
+            "on_demand": true,
             "servers": [{"id": server, "name": "s", "addresses": ["10.0.0.1:5"], "linked": true, "rtt_ms": 2}],
             "peers": [peer_row],
             "clients": [row],

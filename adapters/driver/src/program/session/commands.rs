@@ -113,6 +113,14 @@ impl Session {
                     }
                 });
             }
+            Command::Watch(what) => {
+                if let Err(error) = self.handle.watch(what).await {
+                    asker.error(error.to_string()).await;
+                }
+            }
+            Command::Unwatch(what) => {
+                let _ = self.handle.unwatch(what).await;
+            }
             Command::Status => {
                 if let Ok(status) = self.handle.status().await {
                     asker.outlet.put(json::line(&StatusLine::new(asker.name(), &status))).await;

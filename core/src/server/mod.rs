@@ -1,5 +1,8 @@
 //! The server's workflow over the tables: A and E of its own peers, B of the links that they report, C of the servers.
 
+mod demand;
+mod watches;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
@@ -9,10 +12,22 @@ use crate::{
     table::{LinkKind, LinkReport, NetworkInfo, PART_BYTES, PeerRow, Publisher, Replica, ServerRow, Version},
     wire::Control,
 };
+pub(crate) use demand::TooMany;
+use watches::Watches;
 
 /// What a remote told does not fit what is known here: it is to tell all anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lost;
+
+/// How many peers there are in the full mesh, and what they may watch beyond it.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    full_mesh: usize,
+    full_mesh_again: usize,
+    max_watches: usize,
+    max_watches_together: usize,
+    max_same_name: usize,
+}
 
 /// The tables of a server.
 #[derive(Clone, Debug)]
@@ -20,8 +35,12 @@ pub(crate) struct ServerTables {
     own: Id,
     row: ServerRow,
     directory: Publisher<Id, PeerRow>,
-    /// The version of E that each client has; `None` before its first snapshot.
+    /// The version of E that each client has; `None` before its first snapshot. Empty on demand.
     told: BTreeMap<Id, Option<Version>>,
+    on_demand: bool,
+    watches: Watches,
+    by_name: BTreeSet<(Name, Id)>,
+    limits: Limits,
     links: BTreeMap<Id, Replica<Id, LinkKind>>,
     max_peers: usize,
     /// The other servers linked to this one.
@@ -39,6 +58,16 @@ impl ServerTables {
             row,
             directory: Publisher::new(epoch, config.max_peers, config.directory_log),
             told: BTreeMap::new(),
+            on_demand: false,
+            watches: Watches::default(),
+            by_name: BTreeSet::new(),
+            limits: Limits {
+                full_mesh: config.full_mesh_peers,
+                full_mesh_again: config.full_mesh_again.min(config.full_mesh_peers),
+                max_watches: config.max_watches,
+                max_watches_together: config.max_watches_together,
+                max_same_name: config.max_same_name,
+            },
             links: BTreeMap::new(),
             max_peers: config.max_peers,
             servers: BTreeMap::new(),
@@ -56,11 +85,22 @@ impl ServerTables {
         network: NetworkInfo,
         slot: Slot,
     ) -> bool {
-        let stored = self.directory.set(id, PeerRow { name, incarnation, network, slot }).is_ok();
-        if stored {
+        let old = self.directory.get(&id).map(|row| row.name.clone());
+        let before = self.directory.version();
+        if self.directory.set(id, PeerRow { name: name.clone(), incarnation, network, slot }).is_err() {
+            return false;
+        }
+        if self.directory.version() != before {
+            self.watches.changed(id, [Some(&name), old.as_ref()]);
+        }
+        if let Some(old) = old.filter(|old| *old != name) {
+            self.by_name.remove(&(old, id));
+        }
+        self.by_name.insert((name, id));
+        if !self.on_demand {
             self.told.entry(id).or_insert(None);
         }
-        stored
+        true
     }
 
     pub(crate) fn client(&self, id: &Id) -> Option<&PeerRow> {
@@ -69,7 +109,11 @@ impl ServerTables {
 
     /// The link to a peer is lost.
     pub(crate) fn remove_client(&mut self, id: &Id) {
-        self.directory.remove(id);
+        if let Some(row) = self.directory.remove(id) {
+            self.watches.changed(*id, [Some(&row.name), None]);
+            self.by_name.remove(&(row.name, *id));
+        }
+        self.watches.forget(*id);
         self.told.remove(id);
         self.links.remove(id);
     }
@@ -95,11 +139,15 @@ impl ServerTables {
         replica.apply(update).map(drop).map_err(|_| Lost)
     }
 
-    /// What each client lacks of E: a delta where the log reaches back, else a snapshot.
+    /// What each client lacks of E: a delta where the log reaches back, else a snapshot; on demand the rows that it watches.
     pub(crate) fn updates(&mut self) -> Vec<(Id, Control)> {
+        let mut updates = self.review_mode();
+        if self.on_demand {
+            updates.extend(self.news());
+            return updates;
+        }
         let version = self.directory.version();
         let mut by_version: BTreeMap<Option<Version>, Vec<Control>> = BTreeMap::new();
-        let mut updates = Vec::new();
         for (id, told) in self.told.iter_mut().filter(|(_, told)| **told != Some(version)) {
             let parts = by_version.entry(*told).or_insert_with(|| {
                 self.directory.update_since(*told).parts(PART_BYTES).into_iter().map(Control::Directory).collect()
