@@ -9,7 +9,10 @@ use p2pcore::{
     node::{LocalNetwork, MemberCommand, PersistId, Receipt, ReplyToken, SendOptions, Status, StreamKey, Watch},
 };
 
-use crate::{ByteStream, Outcomes, RequestError, oneshot, outcomes::Slot};
+use crate::{
+    ByteStream, Outcomes, RequestError, oneshot,
+    outcomes::{BatchSlot, Waiter},
+};
 
 /// How many commands wait for the driver; past it, callers wait.
 pub(crate) const MAX_COMMANDS: usize = 4_096;
@@ -53,7 +56,15 @@ pub(crate) enum Command {
         to: To,
         data: Bytes,
         options: SendOptions,
-        slot: Arc<Slot>,
+        waiter: Waiter,
+    },
+    /// The first of these is so many messages behind the first one of its batch.
+    SendBatch {
+        to: Id,
+        messages: Vec<Bytes>,
+        options: SendOptions,
+        slot: Arc<BatchSlot>,
+        first: usize,
     },
     SendToMaster {
         data: Bytes,
@@ -101,6 +112,16 @@ pub(crate) enum Command {
         office: Option<Token>,
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
+}
+
+impl Command {
+    /// How many commands it counts for in a turn of the driver.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::SendBatch { messages, .. } => messages.len().max(1),
+            _ => 1,
+        }
+    }
 }
 
 /// Never waits. Each kind is bounded by what it is about: a message handed out, a stream, an order to the disk.

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use p2pcore::{Config, Event, Id};
 
 use crate::events::Hub;
@@ -17,6 +18,14 @@ struct Account {
     waiting: Vec<Waker>,
     /// A message was given back: one `Unblocked` is owed.
     gave_back: bool,
+}
+
+impl Account {
+    fn wait(&mut self, cx: &Context<'_>) {
+        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.waiting.push(cx.waker().clone());
+        }
+    }
 }
 
 /// The accounts of all destinations that have something under way.
@@ -74,14 +83,31 @@ impl Flow {
     pub(crate) fn poll_enter(&self, cx: &mut Context<'_>, to: &[Id], len: usize) -> Poll<()> {
         let mut accounts = self.lock();
         if let Some(full) = self.first_full(&accounts, to, len) {
-            let waiting = &mut accounts.entry(full).or_default().waiting;
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
+            accounts.entry(full).or_default().wait(cx);
             return Poll::Pending;
         }
         Self::enter(&mut accounts, to, len);
         Poll::Ready(())
+    }
+
+    /// Waits until the first of these messages fits, and enters as many of them as do then, in their order. Returns how many
+    /// those are, and their bytes.
+    pub(crate) fn poll_enter_some(&self, cx: &mut Context<'_>, to: Id, messages: &[Bytes]) -> Poll<(usize, usize)> {
+        let mut accounts = self.lock();
+        let account = accounts.entry(to).or_default();
+        let (mut entered, mut bytes) = (0, 0);
+        for message in messages {
+            if !self.fits(account, message.len()) {
+                break;
+            }
+            (account.messages, account.bytes) = (account.messages + 1, account.bytes + message.len());
+            (entered, bytes) = (entered + 1, bytes + message.len());
+        }
+        if entered == 0 && !messages.is_empty() {
+            account.wait(cx);
+            return Poll::Pending;
+        }
+        Poll::Ready((entered, bytes))
     }
 
     /// A message was given back because the queue of commands was full.
@@ -137,6 +163,20 @@ mod tests {
 
     fn id(seed: u8) -> Id {
         Identity::new(Role::Peer, SecretKey::from_bytes([seed; 32])).id()
+    }
+
+    #[test]
+    fn of_a_batch_goes_what_fits_and_one_message_always_does() {
+        let (flow, a) = (flow(4, 100), id(1));
+        let mut cx = Context::from_waker(Waker::noop());
+        let batch: Vec<Bytes> = [10, 20, 60, 30].map(|len| Bytes::from(vec![0; len])).into();
+        assert_eq!(flow.poll_enter_some(&mut cx, a, &batch), Poll::Ready((3, 90)));
+        assert_eq!(flow.poll_enter_some(&mut cx, a, &batch[3..]), Poll::Pending);
+        flow.leave(a, 3, 90);
+        assert_eq!(flow.poll_enter_some(&mut cx, a, &[Bytes::from(vec![0; 1_000])]), Poll::Ready((1, 1_000)));
+        flow.leave(a, 1, 1_000);
+        let many = vec![Bytes::new(); 9];
+        assert_eq!(flow.poll_enter_some(&mut cx, a, &many), Poll::Ready((4, 0)));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 use async_channel::Receiver;
 use bytes::Bytes;
 use p2pcore::{
-    CommandError, Config, Event, Id, Name, Role,
+    CommandError, Config, Event, Id, Name, Reason, Role,
     node::{SendOptions, Status, Watch},
 };
 
 use crate::{
-    ByteStream, Delivery, Events, Outcomes, RequestError,
+    BatchOutcomes, ByteStream, Delivery, Events, Outcomes, RequestError,
     command::{Command, Notice, Sought, To},
     delivery::Inbound,
     events::Hub,
@@ -19,6 +19,9 @@ use crate::{
     oneshot,
     tray::{Refused, Shelf, Tray},
 };
+
+/// Messages of a batch that are handed to the node at a time: between two runs it does other work.
+const MAX_RUN: usize = 256;
 
 /// What all clones of a handle share.
 pub(crate) struct Shared {
@@ -84,11 +87,47 @@ impl NodeHandle {
         self.0.config.check_message(data.len(), options.lane)?;
         Config::check_destinations(to)?;
         poll_fn(|cx| self.0.flow.poll_enter(cx, to, data.len())).await;
-        let mut entered = Entered { shared: &self.0, to, len: data.len(), armed: true };
-        let (outcomes, slot) = Outcomes::new(to.len());
-        let command = Command::Send { to: To::from(to), data, options, slot };
+        let mut entered = Entered { shared: &self.0, to, messages: 1, bytes: data.len(), armed: true };
+        let (outcomes, waiter) = Outcomes::new(to.len());
+        let command = Command::Send { to: To::from(to), data, options, waiter };
         self.0.commands.put(command).await.map_err(|_| CommandError::Stopped)?;
         entered.armed = false;
+        Ok(outcomes)
+    }
+
+    /// Sends each of `messages` to `to`, in their order, as [`send`](Self::send) would, for less: they are handed to the node
+    /// in runs, and their outcomes are waited for together. Waits while not all of them fit into the queue to `to`; if this
+    /// future is dropped meanwhile, the rest is not sent.
+    ///
+    /// # Errors
+    /// Nothing was sent: `TooLarge`, `NoSuchLane`, `Stopped`. If the node ends later, the outcome of the rest is `Failed`.
+    pub async fn send_batch(
+        &self,
+        to: Id,
+        mut messages: Vec<Bytes>,
+        options: SendOptions,
+    ) -> Result<BatchOutcomes, CommandError> {
+        for message in &messages {
+            self.0.config.check_message(message.len(), options.lane)?;
+        }
+        let (outcomes, slot) = BatchOutcomes::new(messages.len());
+        let mut first = 0;
+        while !messages.is_empty() {
+            let run = &messages[..messages.len().min(MAX_RUN)];
+            let (count, bytes) = poll_fn(|cx| self.0.flow.poll_enter_some(cx, to, run)).await;
+            let mut entered = Entered { shared: &self.0, to: &[to], messages: count, bytes, armed: true };
+            let rest = messages.split_off(count);
+            let command = Command::SendBatch { to, messages, options, slot: slot.clone(), first };
+            match self.0.commands.put(command).await {
+                Ok(()) => entered.armed = false,
+                Err(_) if first == 0 => return Err(CommandError::Stopped),
+                Err(_) => {
+                    outcomes.fail_from(first, Reason::Reset);
+                    break;
+                }
+            }
+            (messages, first) = (rest, first + count);
+        }
         Ok(outcomes)
     }
 
@@ -104,9 +143,9 @@ impl NodeHandle {
         if let Err(full) = self.0.flow.try_enter(to, data.len()) {
             return Err(CommandError::Blocked { to: full, data });
         }
-        let mut entered = Entered { shared: &self.0, to, len: data.len(), armed: true };
-        let (outcomes, slot) = Outcomes::new(to.len());
-        match self.0.commands.try_put(Command::Send { to: To::from(to), data, options, slot }) {
+        let mut entered = Entered { shared: &self.0, to, messages: 1, bytes: data.len(), armed: true };
+        let (outcomes, waiter) = Outcomes::new(to.len());
+        match self.0.commands.try_put(Command::Send { to: To::from(to), data, options, waiter }) {
             Ok(()) => {
                 entered.armed = false;
                 Ok(outcomes)
@@ -239,7 +278,8 @@ impl fmt::Debug for NodeHandle {
 struct Entered<'a> {
     shared: &'a Shared,
     to: &'a [Id],
-    len: usize,
+    messages: usize,
+    bytes: usize,
     armed: bool,
 }
 
@@ -247,7 +287,7 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         if self.armed {
             for id in self.to {
-                if self.shared.flow.leave(*id, 1, self.len) {
+                if self.shared.flow.leave(*id, self.messages, self.bytes) {
                     self.shared.hub.put(Event::Unblocked { to: *id });
                 }
             }

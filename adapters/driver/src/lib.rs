@@ -40,6 +40,6 @@ pub use events::Events;
 pub use handle::NodeHandle;
 pub use master::MasterGuard;
 pub use options::{AddressFilter, Options};
-pub use outcomes::Outcomes;
+pub use outcomes::{BatchOutcomes, Outcomes};
 pub use runtime::{BoxFuture, Runtime, Timer, UdpIo};
 pub use stream::ByteStream;

@@ -7,7 +7,7 @@ use p2pcore::{
     Id, Role,
     node::{Outcome, SendOptions},
 };
-use p2pcore_driver::{Delivery, Endpoint, NodeHandle, Outcomes, Runtime};
+use p2pcore_driver::{BatchOutcomes, Delivery, Endpoint, NodeHandle, Outcomes, Runtime};
 use p2pcore_tokio::TokioRuntime;
 use tokio::task::JoinHandle;
 
@@ -119,10 +119,38 @@ async fn receipts(mut sent: Outcomes) -> Result<u64, Failure> {
 pub(super) async fn messages(load: Load, relayed: bool) -> Result<Sample, Failure> {
     let (world, here, there) = World::pair(relayed).await?;
     let reading = reader(there.clone());
-    let sample = send_to(&here, &[there.id()], load).await;
+    // as the other side gathers messages that are shorter than this
+    let sample = if load.size < 1_024 {
+        send_batches(&here, there.id(), load).await
+    } else {
+        send_to(&here, &[there.id()], load).await
+    };
     reading.abort();
     world.stop().await;
     sample
+}
+
+/// Messages of one batch, as many as the other side gathers.
+async fn send_batches(from: &NodeHandle, to: Id, load: Load) -> Result<Sample, Failure> {
+    let data = Bytes::from(vec![7; load.size]);
+    let batch = CHUNK / load.size;
+    let mut open: VecDeque<BatchOutcomes> = VecDeque::new();
+    let watch = Stopwatch::start();
+    let (mut sent, mut delivered) = (0, 0);
+    while watch.elapsed() < load.time || !open.is_empty() {
+        if watch.elapsed() < load.time {
+            open.push_back(from.send_batch(to, vec![data.clone(); batch], SendOptions::default()).await?);
+            sent += batch as u64;
+            if open.len() * batch <= OPEN {
+                continue;
+            }
+        }
+        if let Some(outcomes) = open.pop_front() {
+            delivered += outcomes.all().await.iter().filter(|outcome| **outcome == Outcome::Delivered).count() as u64;
+        }
+    }
+    let sample = watch.rate(delivered);
+    if delivered == sent { Ok(sample) } else { Err(format!("{sent} were sent and {delivered} arrived").into()) }
 }
 
 async fn send_to(from: &NodeHandle, to: &[Id], load: Load) -> Result<Sample, Failure> {

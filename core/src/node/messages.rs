@@ -114,19 +114,22 @@ impl Node {
         }
         let send = SendId(self.messages.number());
         let expires = after(now, options.ttl.unwrap_or(self.config.message_ttl));
-        for id in to {
-            self.send_one(now, *id, send, &data, options.lane, expires);
+        if let Some((last, others)) = to.split_last() {
+            for id in others {
+                self.send_one(now, *id, send, data.clone(), options.lane, expires);
+            }
+            self.send_one(now, *last, send, data, options.lane, expires);
         }
         Ok(send)
     }
 
-    fn send_one(&mut self, now: Instant, id: Id, send: SendId, data: &Bytes, lane: u8, expires: Instant) {
+    fn send_one(&mut self, now: Instant, id: Id, send: SendId, data: Bytes, lane: u8, expires: Instant) {
         if id == self.id() {
             let receipt = self.messages.own_receipt(id, lane);
             self.messages.handed.insert(receipt, Handed::Own(send));
-            return self.message(&self.name.clone(), data.clone(), receipt);
+            return self.message(&self.name.clone(), data, receipt);
         }
-        let outgoing = Outgoing { lane, kind: Kind::Message, data: data.clone(), expires, tag: send.0 };
+        let outgoing = Outgoing { lane, kind: Kind::Message, data, expires, tag: send.0 };
         if !self.is_suspended()
             && let Some(remote) = self.remotes.get_mut(&id).filter(|remote| remote.current.is_some())
             && let Some(conversation) = &mut remote.conversation

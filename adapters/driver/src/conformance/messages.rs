@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 use p2pcore::{
-    CommandError, Event, Reason,
+    CommandError, Event, Identity, Reason, Role, SecretKey,
     node::{Outcome, PathKind, SendOptions},
 };
 
@@ -101,6 +101,56 @@ pub fn many_small_messages_keep_their_order(make: MakeRuntime<'_>) {
         all_sent.recv().await.expect("all outcomes");
     });
     assert!(b.try_recv().is_none(), "nothing twice");
+}
+
+/// Through a queue that holds a small part of them: in order among what is sent one by one, each with its outcome; refused or
+/// failed as a whole where that is so.
+pub fn a_batch_is_its_messages_one_after_another(make: MakeRuntime<'_>) {
+    const COUNT: u32 = 2_000;
+    let world = World::new(make);
+    let (server, a, b) = world.pair(|options| options.config.max_queued_messages = 300);
+    let numbered =
+        |from: u32| (from..from + COUNT).map(|n| Bytes::copy_from_slice(&n.to_be_bytes())).collect::<Vec<_>>();
+    let options = SendOptions::default();
+    world.run("two batches", async {
+        let too_large = vec![Bytes::from_static(b"first"), Bytes::from(vec![0; 17 * 1024 * 1024])];
+        let refused = a.send_batch(b.id(), too_large, options.clone()).await.expect_err("too large");
+        assert!(matches!(refused, CommandError::TooLarge { .. }), "{refused}");
+        let none = a.send_batch(b.id(), Vec::new(), options.clone()).await.expect("nothing to do");
+        assert_eq!(none.all().await, []);
+        let sending = async {
+            let first = a.send_batch(b.id(), numbered(0), options.clone()).await.expect("accepted");
+            let mut between = a.send(&[b.id()], "between", options.clone()).await.expect("accepted");
+            let second = a.send_batch(b.id(), numbered(COUNT), options.clone()).await.expect("accepted");
+            assert_eq!(between.next().await, Some((b.id(), Outcome::Delivered)));
+            for batch in [first, second] {
+                assert_eq!(batch.all().await, vec![Outcome::Delivered; COUNT as usize]);
+            }
+        };
+        let reading = async {
+            for number in 0..2 * COUNT {
+                if number == COUNT {
+                    assert_eq!(&next_message(&b).await.data[..], b"between");
+                }
+                assert_eq!(&next_message(&b).await.data[..], number.to_be_bytes());
+            }
+        };
+        futures_lite::future::zip(sending, reading).await;
+        assert!(b.try_recv().is_none(), "nothing twice");
+        let stranger = Identity::new(Role::Peer, SecretKey::from_bytes([99; 32])).id();
+        let lost = a.send_batch(stranger, vec![Bytes::from_static(b"?"); 2], options.clone()).await.expect("accepted");
+        assert_eq!(lost.all().await, [Outcome::Failed(Reason::UnknownId); 2]);
+    });
+    world.run("the end", async {
+        // nobody takes them, so some still wait when the node ends
+        let waiting = a.send_batch(server.id(), vec![Bytes::from_static(b"!"); 200], options.clone()).await;
+        a.stop().await;
+        let outcomes = waiting.expect("accepted").all().await;
+        assert_eq!(outcomes.len(), 200);
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_))), "{outcomes:?}");
+        let late = a.send_batch(server.id(), vec![Bytes::new()], options).await.expect_err("it has ended");
+        assert!(matches!(late, CommandError::Stopped), "{late}");
+    });
 }
 
 /// The largest one that is allowed.

@@ -49,6 +49,7 @@ suite! { $
     messages::delivered_means_taken_by_the_application,
     messages::one_message_reaches_many,
     messages::many_small_messages_keep_their_order,
+    messages::a_batch_is_its_messages_one_after_another,
     messages::a_large_message_arrives_whole,
     messages::a_message_to_an_unknown_id_fails_with_the_reason,
     messages::a_full_queue_gives_the_message_back_and_says_when_there_is_room,

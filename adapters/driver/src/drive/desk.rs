@@ -1,7 +1,7 @@
 //! Who waits for what: takes commands to the node, and what comes of them back to the tasks that asked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map::Entry},
     sync::Arc,
     task::Waker,
     time::{Duration, Instant},
@@ -26,7 +26,7 @@ use crate::{
     flow::Flow,
     office::Office,
     oneshot,
-    outcomes::Slot,
+    outcomes::Waiter,
     tray::{Shelf, Tray},
 };
 
@@ -39,7 +39,7 @@ struct Sent {
     /// Destinations without an outcome; empty if there is only one destination.
     open: Vec<Id>,
     len: usize,
-    slot: Arc<Slot>,
+    waiter: Waiter,
     /// It stands in the accounts of the flow.
     is_entered: bool,
 }
@@ -57,7 +57,7 @@ enum Parked {
         to: To,
         data: Bytes,
         options: SendOptions,
-        slot: Arc<Slot>,
+        waiter: Waiter,
     },
     /// `seen` is who was Master when it came, or later when it was refused.
     SendToMaster {
@@ -193,8 +193,14 @@ impl Desk {
 
     pub(crate) fn command(&mut self, machine: &mut impl Machine, now: Instant, command: Command) {
         match command {
-            Command::Send { to, data, options, slot } => {
-                self.submit(machine, now, Parked::Send { to, data, options, slot });
+            Command::Send { to, data, options, waiter } => {
+                self.submit(machine, now, Parked::Send { to, data, options, waiter });
+            }
+            Command::SendBatch { to, messages, options, slot, first } => {
+                for (index, data) in (first..).zip(messages) {
+                    let waiter = Waiter::Batch(slot.clone(), index);
+                    self.submit(machine, now, Parked::Send { to: To::One(to), data, options, waiter });
+                }
             }
             Command::SendToMaster { data, options, waits, reply } => {
                 let seen = machine.master().and_then(|view| view.master());
@@ -341,7 +347,7 @@ impl Desk {
     /// Hands a message to the node; gives it back if a queue is full.
     fn attempt(&mut self, machine: &mut impl Machine, now: Instant, message: Parked) -> Option<Parked> {
         match message {
-            Parked::Send { to, data, options, slot } => {
+            Parked::Send { to, data, options, waiter } => {
                 let len = data.len();
                 match machine.send(now, to.as_slice(), data, options) {
                     Ok(id) => {
@@ -349,13 +355,13 @@ impl Desk {
                             To::One(_) => Vec::new(),
                             To::Many(all) => all.to_vec(),
                         };
-                        self.sent.insert(id, Sent { to, open, len, slot, is_entered: true });
+                        self.sent.insert(id, Sent { to, open, len, waiter, is_entered: true });
                         None
                     }
-                    Err(CommandError::Blocked { data, .. }) => Some(Parked::Send { to, data, options, slot }),
+                    Err(CommandError::Blocked { data, .. }) => Some(Parked::Send { to, data, options, waiter }),
                     Err(error) => {
                         let reason = RequestError::from(error).reason();
-                        self.fail(to.as_slice(), len, &slot, reason);
+                        self.fail(to.as_slice(), len, &waiter, reason);
                         None
                     }
                 }
@@ -364,9 +370,9 @@ impl Desk {
                 let len = data.len();
                 match machine.send_to_master(now, data, options) {
                     Ok((id, to)) => {
-                        let (outcomes, slot) = Outcomes::new(1);
+                        let (outcomes, waiter) = Outcomes::new(1);
                         let (to, open) = (To::One(to), Vec::new());
-                        self.sent.insert(id, Sent { to, open, len, slot, is_entered: false });
+                        self.sent.insert(id, Sent { to, open, len, waiter, is_entered: false });
                         reply.send(Ok(outcomes));
                         None
                     }
@@ -430,7 +436,8 @@ impl Desk {
     }
 
     fn outcome(&mut self, id: SendId, to: Id, outcome: Outcome) {
-        let Some(sent) = self.sent.get_mut(&id) else { return };
+        let Entry::Occupied(mut entry) = self.sent.entry(id) else { return };
+        let sent = entry.get_mut();
         let over = match &sent.to {
             To::One(one) if *one != to => return,
             To::One(_) => true,
@@ -440,10 +447,10 @@ impl Desk {
                 sent.open.is_empty()
             }
         };
-        self.waiting.extend(sent.slot.put(to, outcome));
+        self.waiting.extend(sent.waiter.put(to, outcome));
         let (len, is_entered) = (sent.len, sent.is_entered);
         if over {
-            self.sent.remove(&id);
+            entry.remove();
         }
         if is_entered {
             self.leave(to, len);
@@ -451,9 +458,9 @@ impl Desk {
     }
 
     /// For messages that stand in the accounts.
-    fn fail(&mut self, to: &[Id], len: usize, slot: &Arc<Slot>, reason: Reason) {
+    fn fail(&mut self, to: &[Id], len: usize, waiter: &Waiter, reason: Reason) {
         for to in to {
-            self.waiting.extend(slot.put(*to, Outcome::Failed(reason)));
+            self.waiting.extend(waiter.put(*to, Outcome::Failed(reason)));
             self.leave(*to, len);
         }
     }
@@ -486,14 +493,14 @@ impl Desk {
             // it may have been handed over with the receipt still on its way
             let reason = Reason::UnknownOutcome;
             if sent.is_entered {
-                self.fail(open, sent.len, &sent.slot, reason);
+                self.fail(open, sent.len, &sent.waiter, reason);
             } else {
-                self.waiting.extend(open.iter().filter_map(|to| sent.slot.put(*to, Outcome::Failed(reason))));
+                self.waiting.extend(open.iter().filter_map(|to| sent.waiter.put(*to, Outcome::Failed(reason))));
             }
         }
         for message in std::mem::take(&mut self.parked) {
-            if let Parked::Send { to, data, slot, .. } = message {
-                self.fail(to.as_slice(), data.len(), &slot, Reason::Reset);
+            if let Parked::Send { to, data, waiter, .. } = message {
+                self.fail(to.as_slice(), data.len(), &waiter, Reason::Reset);
             }
         }
         for (_, reply) in std::mem::take(&mut self.requests) {
@@ -508,8 +515,14 @@ impl Desk {
 
     /// A command that the node will never see.
     pub(crate) fn too_late(&mut self, command: Command) {
-        if let Command::Send { to, data, slot, .. } = command {
-            self.fail(to.as_slice(), data.len(), &slot, Reason::Reset);
+        match command {
+            Command::Send { to, data, waiter, .. } => self.fail(to.as_slice(), data.len(), &waiter, Reason::Reset),
+            Command::SendBatch { to, messages, slot, first, .. } => {
+                for (index, data) in (first..).zip(messages) {
+                    self.fail(&[to], data.len(), &Waiter::Batch(slot.clone(), index), Reason::Reset);
+                }
+            }
+            _ => {}
         }
     }
 }

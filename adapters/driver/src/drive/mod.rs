@@ -260,15 +260,15 @@ impl<M: Machine> Driver<M> {
                 Poll::Pending => return false,
             }
         }
-        for done in 0..MAX_ORDERS {
+        let mut done = 0;
+        while done < MAX_ORDERS {
             if !self.desk.has_room() {
                 self.desk.stop_wanted |= self.commands.is_closed();
                 return done > 0;
             }
-            match self.taken_commands.pop_front() {
-                Some(command) => self.desk.command(&mut self.machine, now, command),
-                None => return done > 0,
-            }
+            let Some(command) = self.taken_commands.pop_front() else { return done > 0 };
+            done += command.weight();
+            self.desk.command(&mut self.machine, now, command);
         }
         true
     }
