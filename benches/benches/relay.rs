@@ -53,7 +53,7 @@ fn main() {
 }
 
 fn ends() -> (RelayLink, RelayLink) {
-    let end = |began, relays| RelayLink::new(&RelayKeys::derive(&[9; 32], Cipher::Aes128Gcm, began, relays));
+    let end = |began, relays| RelayLink::new(RelayKeys::derive(&[9; 32], Cipher::Aes128Gcm, began, relays));
     (end(true, false), end(false, true))
 }
 

@@ -36,8 +36,8 @@ impl RelayStar {
             exported[..8].copy_from_slice(&owner.to_be_bytes());
             let prefix = Prefix::V4([192, 0, owner.to_be_bytes()[7]]);
             let keys = RelayKeys::derive(&exported, Cipher::Aes128Gcm, false, true);
-            let slot = forwarder.link(now, owner, false, &keys, owner, prefix).expect("a slot for each");
-            (slot, RelayLink::new(&RelayKeys::derive(&exported, Cipher::Aes128Gcm, true, false)))
+            let slot = forwarder.link(now, owner, false, keys, owner, prefix).expect("a slot for each");
+            (slot, RelayLink::new(RelayKeys::derive(&exported, Cipher::Aes128Gcm, true, false)))
         };
         let ends = (0..nodes).map(link).collect();
         let payload = vec![PAYLOAD; len.checked_sub(p2pcore::relay::HEADER_LEN).expect("room for the header")];

@@ -23,9 +23,6 @@ use crate::{
     tray::{Shelf, Tray},
 };
 
-/// Datagrams that wait for the application; past it, the oldest are dropped.
-const MAX_DATAGRAMS: usize = 1_024;
-
 /// Starts nodes.
 #[derive(Debug)]
 pub struct Endpoint;
@@ -105,7 +102,7 @@ pub(crate) fn launch(
     let notices = Arc::new(Tray::new(usize::MAX));
     let inbound = Arc::new(Shelf::new());
     let (accepted, streams) = async_channel::unbounded();
-    let (datagram_sender, datagrams) = async_channel::bounded(MAX_DATAGRAMS);
+    let datagrams = Arc::new(Shelf::new());
     let (end, ended) = async_channel::bounded(1);
     let listen = network.sockets.iter().map(|(_, address)| *address).collect();
     let keeper = keeper::start(state, network, notices.clone(), end)
@@ -121,7 +118,7 @@ pub(crate) fn launch(
         commands: commands.clone(),
         notices: notices.clone(),
         inbound: inbound.clone(),
-        datagrams,
+        datagrams: datagrams.clone(),
         streams,
         hub: hub.clone(),
         flow: flow.clone(),
@@ -137,7 +134,7 @@ pub(crate) fn launch(
         commands,
         notices: notices.clone(),
         keeper,
-        desk: Desk::new(flow, hub, office, inbound, datagram_sender, accepted, notices),
+        desk: Desk::new(flow, hub, office, inbound, datagrams, accepted, notices),
     });
     runtime.spawn(Box::pin(driver));
     Ok(NodeHandle(Arc::new(shared)))

@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) commands: Arc<Tray<Command>>,
     pub(crate) notices: Arc<Tray<Notice>>,
     pub(crate) inbound: Arc<Shelf<Inbound>>,
-    pub(crate) datagrams: Receiver<(Id, Bytes)>,
+    pub(crate) datagrams: Arc<Shelf<(Id, Bytes)>>,
     pub(crate) streams: Receiver<ByteStream>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) flow: Arc<Flow>,
@@ -232,7 +232,7 @@ impl NodeHandle {
 
     /// The next datagram that arrived; the oldest are dropped when nobody reads. `None` when the node has ended.
     pub async fn recv_datagram(&self) -> Option<(Id, Bytes)> {
-        self.0.datagrams.recv().await.ok()
+        self.0.datagrams.take().await
     }
 
     /// Opens a byte stream both ways. If there is no link yet, it is made: what is written waits until then, and the stream

@@ -168,6 +168,19 @@ impl<T> Shelf<T> {
         self.arrived.notify(count);
     }
 
+    /// Offers one more; if there are more than `most` then, the oldest goes.
+    pub(crate) fn offer_newest(&self, item: T, most: usize) {
+        let oldest = {
+            let mut state = self.lock();
+            if !state.is_closed {
+                state.items.push_back(item);
+            }
+            if state.items.len() > most { state.items.pop_front() } else { None }
+        };
+        drop(oldest);
+        self.arrived.notify(1);
+    }
+
     pub(crate) fn try_take(&self) -> Option<T> {
         self.lock().items.pop_front()
     }
@@ -266,6 +279,15 @@ mod tests {
         assert_eq!(takers.into_iter().map(|taker| taker.join().unwrap()).sum::<usize>(), 1_000);
         shelf.offer(&mut VecDeque::from([1]));
         assert_eq!((block_on(shelf.take()), shelf.try_take()), (None, None));
+    }
+
+    #[test]
+    fn of_too_many_the_newest_stay() {
+        let shelf = Shelf::new();
+        (1..=5).for_each(|item| shelf.offer_newest(item, 3));
+        shelf.close();
+        shelf.offer_newest(6, 3);
+        assert_eq!(std::iter::from_fn(|| block_on(shelf.take())).collect::<Vec<_>>(), [3, 4, 5]);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Node {
     /// The keys to send through that server, once its slot for this node is known.
     fn use_as_relay(&mut self, token: LinkToken, server: Id) {
         if let Some(keys) = self.relay_keys(token, false) {
-            let relay = Relay { link: RelayLink::new(&keys), own_slot: None, rests_until: None };
+            let relay = Relay { link: RelayLink::new(keys), own_slot: None, rests_until: None };
             self.relays.insert(server, Box::new(relay));
         }
     }
@@ -153,7 +153,7 @@ impl Node {
     fn server_linked(&mut self, now: Instant, token: LinkToken, id: Id, hello: &Hello) {
         let Some(keys) = self.relay_keys(token, true) else { return };
         let Some(route) = self.route_of(&id) else { return };
-        let slot = self.forwarder.link(now, token, id.is_server(), &keys, route, route.prefix());
+        let slot = self.forwarder.link(now, token, id.is_server(), keys, route, route.prefix());
         if let Some(slot) = slot {
             self.slots.insert(id, slot);
             self.tell(now, id, &Control::Slot(slot));

@@ -167,7 +167,7 @@ struct Session {
     side: Side,
     awaited: Await,
     /// Until the handshake is over or has failed.
-    noise: Result<HandshakeState, HandshakeError>,
+    noise: Result<Box<HandshakeState>, HandshakeError>,
     parameters: Vec<u8>,
     assembly: Assembly,
     outbox: VecDeque<Flight>,
@@ -187,6 +187,7 @@ impl Session {
         noise: Result<HandshakeState, HandshakeError>,
         parameters: Vec<u8>,
     ) -> Self {
+        let noise = noise.map(Box::new);
         Self {
             handshake,
             side,
@@ -304,7 +305,7 @@ impl Session {
     }
 
     fn noise(&mut self) -> Result<&mut HandshakeState, HandshakeError> {
-        self.noise.as_mut().map_err(|error| *error)
+        self.noise.as_deref_mut().map_err(|error| *error)
     }
 }
 
@@ -349,6 +350,9 @@ impl quinn_proto::crypto::Session for Session {
 
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
         let mut flight = self.outbox.pop_front()?;
+        if matches!(self.awaited, Await::Nothing) && self.outbox.is_empty() {
+            self.outbox = VecDeque::new();
+        }
         buf.append(&mut flight.bytes);
         flight.keys
     }

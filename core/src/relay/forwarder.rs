@@ -132,7 +132,7 @@ impl<T: Copy, R: Copy + PartialEq> Forwarder<T, R> {
         now: Instant,
         owner: T,
         is_server: bool,
-        keys: &RelayKeys,
+        keys: RelayKeys,
         route: R,
         prefix: Prefix,
     ) -> Option<Slot> {

@@ -84,17 +84,30 @@ pub struct Opened {
 
 /// Seals and opens the relayed packets between two ends.
 pub struct RelayLink {
+    keys: RelayKeys,
+    next_counter: u64,
+    /// Most links relay nothing: made for the first packet.
+    used: Option<Box<Used>>,
+}
+
+struct Used {
     send: LessSafeKey,
     receive: LessSafeKey,
-    next_counter: u64,
     window: ReplayWindow<WINDOW_WORDS>,
 }
 
 impl RelayLink {
     /// Both counters start at 0: use a pair of keys once.
-    pub fn new(keys: &RelayKeys) -> Self {
-        let key = |bytes| tag_key(keys.cipher, bytes);
-        Self { send: key(&keys.send), receive: key(&keys.receive), next_counter: 0, window: ReplayWindow::default() }
+    pub const fn new(keys: RelayKeys) -> Self {
+        Self { keys, next_counter: 0, used: None }
+    }
+
+    fn used(&mut self) -> &mut Used {
+        self.used.get_or_insert_with(|| {
+            let key = |bytes| tag_key(self.keys.cipher, bytes);
+            let (send, receive) = (key(&self.keys.send), key(&self.keys.receive));
+            Box::new(Used { send, receive, window: ReplayWindow::default() })
+        })
     }
 
     /// Appends a packet with a copy of `payload` to `buf`.
@@ -137,22 +150,23 @@ impl RelayLink {
     /// The packet is not authentic and new; nothing was changed, so it may be tried on another link.
     pub fn open(&mut self, packet: &[u8]) -> Result<Opened, RelayError> {
         let (header, payload) = Header::decode(packet).ok_or(RelayError::NotRelayed)?;
-        let counter = reconstruct(self.window.next(), header.counter);
-        if !self.window.is_fresh(counter) {
+        let used = self.used();
+        let counter = reconstruct(used.window.next(), header.counter);
+        if !used.window.is_fresh(counter) {
             return Err(RelayError::Replayed);
         }
-        let tag = tag(&self.receive, header.src, header.dst, counter, payload);
+        let tag = tag(&used.receive, header.src, header.dst, counter, payload);
         if !bool::from(tag.ct_eq(&header.tag)) {
             return Err(RelayError::BadTag);
         }
-        self.window.insert(counter);
+        used.window.insert(counter);
         Ok(Opened { src: header.src, dst: header.dst, payload: HEADER_LEN..packet.len() })
     }
 
     fn next_header(&mut self, src: Slot, dst: Slot, payload: &[u8]) -> [u8; HEADER_LEN] {
         let counter = self.next_counter;
         self.next_counter = (counter + 1) & COUNTER_MASK;
-        let tag = tag(&self.send, src, dst, counter, payload);
+        let tag = tag(&self.used().send, src, dst, counter, payload);
         Header { src, dst, counter: (counter & LOW_MASK) as u32, tag }.encode()
     }
 }
@@ -214,7 +228,7 @@ mod tests {
 
     fn pair_with(cipher: Cipher) -> (RelayLink, RelayLink) {
         let exported = [9; 32];
-        let of = |began, relays| RelayLink::new(&RelayKeys::derive(&exported, cipher, began, relays));
+        let of = |began, relays| RelayLink::new(RelayKeys::derive(&exported, cipher, began, relays));
         (of(true, false), of(false, true))
     }
 

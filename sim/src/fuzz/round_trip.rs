@@ -142,7 +142,7 @@ fn probe(builder: &mut Builder<'_>) -> Result<()> {
 
 fn relayed(builder: &mut Builder<'_>) -> Result<()> {
     let cipher = *builder.bytes.choose(&CIPHERS)?;
-    let link = |began, relays| RelayLink::new(&RelayKeys::derive(&[9; 32], cipher, began, relays));
+    let link = |began, relays| RelayLink::new(RelayKeys::derive(&[9; 32], cipher, began, relays));
     let (mut near, mut far) = (link(true, false), link(false, true));
     let (src, dst) = (builder.slot()?, builder.slot()?);
     let payload: &[u8] = builder.bytes.arbitrary()?;

@@ -114,14 +114,14 @@ pub fn a_batch_is_its_messages_one_after_another(make: MakeRuntime<'_>) {
     let options = SendOptions::default();
     world.run("two batches", async {
         let too_large = vec![Bytes::from_static(b"first"), Bytes::from(vec![0; 17 * 1024 * 1024])];
-        let refused = a.send_batch(b.id(), too_large, options.clone()).await.expect_err("too large");
+        let refused = a.send_batch(b.id(), too_large, options).await.expect_err("too large");
         assert!(matches!(refused, CommandError::TooLarge { .. }), "{refused}");
-        let none = a.send_batch(b.id(), Vec::new(), options.clone()).await.expect("nothing to do");
+        let none = a.send_batch(b.id(), Vec::new(), options).await.expect("nothing to do");
         assert_eq!(none.all().await, []);
         let sending = async {
-            let first = a.send_batch(b.id(), numbered(0), options.clone()).await.expect("accepted");
-            let mut between = a.send(&[b.id()], "between", options.clone()).await.expect("accepted");
-            let second = a.send_batch(b.id(), numbered(COUNT), options.clone()).await.expect("accepted");
+            let first = a.send_batch(b.id(), numbered(0), options).await.expect("accepted");
+            let mut between = a.send(&[b.id()], "between", options).await.expect("accepted");
+            let second = a.send_batch(b.id(), numbered(COUNT), options).await.expect("accepted");
             assert_eq!(between.next().await, Some((b.id(), Outcome::Delivered)));
             for batch in [first, second] {
                 assert_eq!(batch.all().await, vec![Outcome::Delivered; COUNT as usize]);
@@ -138,12 +138,12 @@ pub fn a_batch_is_its_messages_one_after_another(make: MakeRuntime<'_>) {
         futures_lite::future::zip(sending, reading).await;
         assert!(b.try_recv().is_none(), "nothing twice");
         let stranger = Identity::new(Role::Peer, SecretKey::from_bytes([99; 32])).id();
-        let lost = a.send_batch(stranger, vec![Bytes::from_static(b"?"); 2], options.clone()).await.expect("accepted");
+        let lost = a.send_batch(stranger, vec![Bytes::from_static(b"?"); 2], options).await.expect("accepted");
         assert_eq!(lost.all().await, [Outcome::Failed(Reason::UnknownId); 2]);
     });
     world.run("the end", async {
         // nobody takes them, so some still wait when the node ends
-        let waiting = a.send_batch(server.id(), vec![Bytes::from_static(b"!"); 200], options.clone()).await;
+        let waiting = a.send_batch(server.id(), vec![Bytes::from_static(b"!"); 200], options).await;
         a.stop().await;
         let outcomes = waiting.expect("accepted").all().await;
         assert_eq!(outcomes.len(), 200);

@@ -33,6 +33,9 @@ use crate::{
 /// Messages that the node gave back and that wait for room; past it, no more commands are taken.
 const MAX_PARKED: usize = 65_536;
 
+/// Datagrams that the application has not taken; past it, the oldest goes.
+const MAX_DATAGRAMS: usize = 1_024;
+
 /// A message on its way.
 struct Sent {
     to: To,
@@ -111,7 +114,7 @@ pub(crate) struct Desk {
     left: Vec<Left>,
     /// Who waits for an outcome of this round. Woken at its end: at the first outcome they would come for that one alone.
     waiting: Vec<Waker>,
-    datagrams: Sender<(Id, Bytes)>,
+    datagrams: Arc<Shelf<(Id, Bytes)>>,
     accepted: Sender<ByteStream>,
     notices: Arc<Tray<Notice>>,
     sent: FxHashMap<SendId, Sent>,
@@ -140,7 +143,7 @@ impl Desk {
         hub: Arc<Hub>,
         office: Arc<Office>,
         inbound: Arc<Shelf<Inbound>>,
-        datagrams: Sender<(Id, Bytes)>,
+        datagrams: Arc<Shelf<(Id, Bytes)>>,
         accepted: Sender<ByteStream>,
         notices: Arc<Tray<Notice>>,
     ) -> Self {
@@ -280,7 +283,7 @@ impl Desk {
             }
             Event::Datagram { from, data } => {
                 // full: the oldest goes, as best effort goes
-                let _ = self.datagrams.force_send((from, data));
+                self.datagrams.offer_newest((from, data), MAX_DATAGRAMS);
             }
             Event::StreamOpened { from, stream } => {
                 let opened = self.streams.add(machine, now, from, stream, self.notices.clone());
@@ -509,6 +512,7 @@ impl Desk {
         self.streams.close();
         self.flush();
         self.inbound.close();
+        self.datagrams.close();
         self.office.publish(None, self.turn);
         self.hub.close();
     }
