@@ -240,7 +240,6 @@ fn node(index: usize, now: Instant) -> Node {
         relay_only: false,
         seed,
         now,
-        wall_time: Duration::from_secs(1),
     };
     let mut config = Config::default();
     // the directory stays with the server: a thousand peers need not learn of each other to be linked to it

@@ -81,7 +81,6 @@ fn start(role: Role, socket: &UdpSocket) -> Result<Start, Failure> {
         relay_only: false,
         seed: random()?,
         now: Instant::now(),
-        wall_time,
     })
 }
 

@@ -194,6 +194,5 @@ fn start(role: Role, address: SocketAddr) -> Result<Start, Failure> {
         relay_only: false,
         seed: random()?,
         now: Instant::now(),
-        wall_time,
     })
 }

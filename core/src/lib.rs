@@ -18,10 +18,20 @@
 //!
 //! Servers agree on one [`master`] by [`raft`]; [`Node::guard`] says whether this one may act as it.
 //!
+//! # Starting and stopping
+//!
+//! [`Node::new`] makes a node from a [`Config`] and a [`Start`]. A program keeps three things on disk: the key
+//! ([`SecretKey::to_text`]), a counter of its starts (or the seconds of the clock) for the [`Incarnation`], written before the
+//! start, and what the last [`Persist`](node::Persist) held. Before the first [`Event::ServerUp`] messages fail as `suspended`; from then on they wait for
+//! the directory. [`Node::stop`] ends it: go on driving until [`Event::Stopped`].
+//!
+//! A program needs this page, [`node`], [`config`], [`id`] and [`error`]; the other modules are what these are made of.
+//!
 //! # The drive loop
 //!
-//! Several inputs in a row are legal at any time; nothing must be drained in between. While any output is queued,
-//! [`Node::deadline`] is due at once. A driver whose socket is full waits for writability, not for that deadline.
+//! Several inputs in a row are legal at any time; nothing must be drained in between. Every input runs the timers that are due,
+//! so traffic starves none. While any output is queued, [`Node::deadline`] is due at once. A driver whose socket is full waits
+//! for writability, not for that deadline; it may also drop what does not go.
 //!
 //! ```no_run
 //! use std::{io, net::UdpSocket, time::Instant};
@@ -46,7 +56,8 @@
 //!         }
 //!         while let Some(transmit) = node.poll_transmit(Instant::now(), &mut outbox) {
 //!             for datagram in outbox.chunks(transmit.segment_size.unwrap_or(transmit.size)) {
-//!                 socket.send_to(datagram, transmit.destination)?;
+//!                 // one that cannot be sent is lost, as any other may be
+//!                 let _ = socket.send_to(datagram, transmit.destination);
 //!             }
 //!             outbox.clear();
 //!         }
@@ -75,7 +86,7 @@
 //!
 //! | call | contract |
 //! |---|---|
-//! | [`Node::send`] | one outcome per destination: delivered (handed to the receiving application), failed, or expired; ordered per sender, receiver and lane; never handed over twice |
+//! | [`Node::send`] | one outcome per destination, at the latest before [`Event::Stopped`]: delivered (handed to the receiving application), failed, or expired; ordered per sender, receiver and lane; never handed over twice |
 //! | [`Node::request`] | a reply, or the reason why there is none |
 //! | [`Node::datagram`] | best effort, one packet |
 //! | [`Node::open_stream`] | a byte stream both ways, over a link that is made if there is none, and that it ends with |

@@ -69,7 +69,6 @@ impl Endpoint {
             relay_only: options.relay_only,
             seed: random()?,
             now: Instant::now(),
-            wall_time,
         };
         let node = Node::new(options.config.clone(), start).map_err(|error| match (error, &state) {
             (StartError::BadState(why), Some(state)) => state.unreadable(why).into(),

@@ -50,6 +50,13 @@ impl Requests {
         self.waiting.remove(&rid)
     }
 
+    /// Any request that waits, and who was asked.
+    pub fn pop(&mut self) -> Option<(u64, Id)> {
+        let (rid, to) = self.waiting.iter().next().map(|(rid, to)| (*rid, *to))?;
+        self.remove(rid);
+        Some((rid, to))
+    }
+
     /// The next request that waited too long, and who was asked.
     pub fn pop_due(&mut self, now: Instant) -> Option<(u64, Id)> {
         let rid = self.deadlines.pop_due(now)?;

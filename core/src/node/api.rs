@@ -25,11 +25,13 @@ pub struct Start {
     pub network_key: NetworkKey,
     /// What only servers have.
     pub server_key: Option<ServerKey>,
-    /// This run: the persisted counter plus one, and 128 random bits.
+    /// This run: a counter of the starts of this Id (or the seconds of the clock) and 128 random bits. The counter is the
+    /// program's, not in `saved`: it must be on disk before the node is made.
     pub incarnation: Incarnation,
-    /// Addresses of any servers.
+    /// Addresses of any servers. A peer with saved state knows more.
     pub introducers: Vec<SocketAddr>,
-    /// Make a new cluster, if there is no saved one.
+    /// Make a new cluster, if there is no saved one. For the very first start only: should the state be lost, it makes another
+    /// cluster, which those who know the first one refuse.
     pub found: bool,
     /// Without saved state: wait for so many servers, this one included, and make a new cluster with them, unless one of
     /// them has one.
@@ -44,8 +46,6 @@ pub struct Start {
     pub seed: [u8; 32],
     /// The time.
     pub now: Instant,
-    /// The time since the Unix epoch at `now`.
-    pub wall_time: Duration,
 }
 
 /// Names one of the sockets that the adapter bound.
@@ -55,9 +55,11 @@ pub struct SocketId(pub u8);
 /// What the machine has: sockets bound, addresses of its interfaces, addresses that the user says it is reached by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalNetwork {
-    /// The bound sockets and their local addresses (the IP may be unspecified).
+    /// The bound sockets, each with an id of its own, and their local addresses (the IP may be unspecified). One for each address
+    /// family: to an IPv4 address nothing is sent from an IPv6 socket.
     pub sockets: Vec<(SocketId, SocketAddr)>,
-    /// The addresses of all interfaces that are up.
+    /// The addresses of all interfaces that are up. Loopback ones may be among them; they count where the other end is on
+    /// loopback too.
     pub interfaces: Vec<IpAddr>,
     /// Given by the user, for machines whose public address is not an interface's.
     pub advertised: Vec<SocketAddr>,
@@ -70,7 +72,7 @@ pub enum Input {
     Datagram(Datagram),
     /// The deadline has passed (calling too early is harmless).
     Timeout,
-    /// What [`Persist`] asked for is on disk.
+    /// What [`Persist`] asked for is on disk, and so is all that was asked before: of several, only the last need be written.
     Persisted(PersistId),
     /// Interfaces or sockets changed.
     NetworkChanged(LocalNetwork),
@@ -81,7 +83,7 @@ pub enum Input {
 /// One or several datagrams of one sender, as the kernel's receive offload (GRO) hands them out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// Where it arrived.
+    /// Where it arrived: one of [`LocalNetwork::sockets`], else it is dropped.
     pub socket: SocketId,
     /// Who sent it.
     pub remote: SocketAddr,
@@ -91,7 +93,7 @@ pub struct Datagram {
     pub ecn: u8,
     /// The payload, cut every `segment_size` bytes.
     pub data: BytesMut,
-    /// The length of each datagram but the last; the length of `data` if there is only one.
+    /// The length of each datagram but the last; 0, or the length of `data` and more, if there is only one.
     pub segment_size: usize,
 }
 
@@ -136,7 +138,8 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PersistId(pub u64);
 
-/// The whole durable state; it replaces the last one, atomically. Answer with [`Input::Persisted`].
+/// The whole durable state; it replaces the last one, atomically, and outlives a loss of power. Answer with
+/// [`Input::Persisted`]: until then a server admits nobody and is not Master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
     /// To be named in the answer.
@@ -333,7 +336,7 @@ pub enum Event {
         /// The destination.
         to: Id,
     },
-    /// The last link to a server is lost.
+    /// The last link to a server is lost. A node starts in that state, without this event.
     Suspended,
     /// A link to a server is back.
     Resumed,
@@ -361,7 +364,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
-    /// None of the addresses answered.
+    /// None of the addresses answered, or none could be asked since no socket is of its family.
     #[error("no server answered at {}: the network key or the address may be wrong", list(.0))]
     NoServerAnswered(Vec<SocketAddr>),
     /// The cluster has not admitted this server.

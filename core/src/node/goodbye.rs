@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Event, Node, Timer, links::Entry};
-use crate::{deadline::Deadlines, link::LinkToken, wire::CloseCode};
+use crate::{Id, Reason, deadline::Deadlines, link::LinkToken, wire::CloseCode};
 
 /// How long each round of goodbyes may take: a link repeats its own within this time.
 const ROUND: Duration = Duration::from_millis(350);
@@ -12,7 +12,7 @@ const ROUND: Duration = Duration::from_millis(350);
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopping {
-    /// The office of Master, to whoever takes it.
+    /// The office of Master, to whoever takes it; and what the application has said before leaves.
     HandingOver,
     /// Links that go through servers, which must not be left before.
     LeavingRelayed,
@@ -21,7 +21,10 @@ pub(super) enum Stopping {
 }
 
 impl Node {
-    /// Says goodbye to all; [`Event::Stopped`] follows.
+    /// Says goodbye to all; [`Event::Stopped`] follows, within about a second: go on driving the node until then. What was
+    /// handed, replied and sent before still leaves, as far as congestion control lets it at once; nobody waits for an
+    /// acknowledgement. To be sure of a message wait for its outcome. Each message and request that has none by then fails
+    /// before [`Event::Stopped`].
     pub fn stop(&mut self, now: Instant) {
         if self.stopping.is_some() {
             return;
@@ -32,14 +35,20 @@ impl Node {
         self.timers.set(Timer::Stop, Some(now + ROUND));
         // links that stay for the goodbyes of others bring the application nothing more
         self.reset_all_streams();
+        self.settle(now);
         self.give_up_office(now);
         self.go_on_stopping(now);
     }
 
-    /// The office or a link is gone: that may have been the last thing of a round.
+    /// Nothing of what was said before waits for [`poll_transmit`](Self::poll_transmit).
+    fn has_left(&self) -> bool {
+        self.ready.is_empty() && self.outgoing.is_empty() && self.unwritten.is_empty() && self.dirty.is_empty()
+    }
+
+    /// The office, a link or the last datagram is gone: that may have been the last thing of a round.
     pub(super) fn go_on_stopping(&mut self, now: Instant) {
         match self.stopping {
-            Some(Stopping::HandingOver) if !self.is_handing_over() => self.goodbye_due(now),
+            Some(Stopping::HandingOver) if !self.is_handing_over() && self.has_left() => self.goodbye_due(now),
             Some(Stopping::LeavingRelayed) if !self.links.iter().any(|(_, entry)| is_relayed(entry)) => {
                 self.goodbye_due(now)
             }
@@ -55,11 +64,24 @@ impl Node {
             Some(Stopping::LeavingRelayed) => self.leave_links(now, Stopping::LeavingAll, |_| true),
             Some(Stopping::LeavingAll) => {
                 self.stopping = Some(Stopping::Stopped);
+                self.fail_all(now);
                 self.timers = Deadlines::default();
                 self.event(Event::Stopped);
             }
             Some(Stopping::Stopped) | None => {}
         }
+    }
+
+    /// Nothing more comes of what is still under way.
+    fn fail_all(&mut self, now: Instant) {
+        let ids: Vec<Id> = self.remotes.keys().copied().collect();
+        for id in ids {
+            if let Some(conversation) = self.remotes.get_mut(&id).and_then(|remote| remote.conversation.as_mut()) {
+                conversation.fail_all(Reason::Reset);
+            }
+            self.conversation_events(now, id);
+        }
+        self.fail_requests();
     }
 
     fn leave_links(&mut self, now: Instant, round: Stopping, which: impl Fn(&Entry) -> bool) {

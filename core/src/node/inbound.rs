@@ -63,6 +63,9 @@ fn token_of(id: &[u8; LOCAL_ID_LEN]) -> LinkToken {
 impl Node {
     pub(super) fn receive(&mut self, now: Instant, datagram: Datagram) {
         let Datagram { socket, remote, local_ip, ecn, mut data, segment_size } = datagram;
+        if !self.network.local().sockets.iter().any(|(known, _)| *known == socket) {
+            return self.count("dropped: from a socket that was never named");
+        }
         let route = Route::Udp { socket, remote };
         while !data.is_empty() {
             let len = if segment_size == 0 { data.len() } else { segment_size.min(data.len()) };

@@ -98,7 +98,8 @@ impl Messages {
 }
 
 impl Node {
-    /// Sends `data` to each of `to`; an [`Event::Outcome`] follows for each, exactly one.
+    /// Sends `data` to each of `to`; an [`Event::Outcome`] follows for each, exactly one. Before the first
+    /// [`Event::ServerUp`] and while suspended it fails as `suspended`.
     ///
     /// # Errors
     /// Nothing was sent to anyone; `Blocked` gives the message back.
@@ -235,7 +236,8 @@ impl Node {
         }
     }
 
-    /// The application has taken the message: its sender gets the receipt.
+    /// The application has taken the message: its sender gets the receipt. Without this the sender gets `Expired`, and after
+    /// [`Config::max_unhanded_messages`] nothing more is read from it.
     pub fn handed(&mut self, now: Instant, receipt: Receipt) {
         self.now = now;
         let Receipt { from, conversation, lane, seq } = receipt;

@@ -376,7 +376,12 @@ impl Node {
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         self.now = now;
         self.settle(now);
-        self.next_transmit(now, buf)
+        let transmit = self.next_transmit(now, buf);
+        if transmit.is_none() && self.stopping == Some(Stopping::HandingOver) {
+            self.go_on_stopping(now);
+            return self.next_transmit(now, buf);
+        }
+        transmit
     }
 
     /// The next event or order to persist. Call until it returns `None`.

@@ -66,6 +66,8 @@ impl Node {
 
     /// An order is on disk, and so are those before it.
     pub(super) fn persisted(&mut self, now: Instant, id: PersistId) {
+        // a word about an order that was never given would be believed when it is
+        let id = id.min(PersistId(self.saved.orders));
         if let Some((_, cluster)) = self.admitted.take_if(|(order, _)| *order <= id) {
             self.cluster = Some(cluster);
         }

@@ -85,6 +85,14 @@ impl Node {
         self.requests_changed();
     }
 
+    /// No reply comes any more.
+    pub(super) fn fail_requests(&mut self) {
+        while let Some((rid, to)) = self.messages.requests.pop() {
+            self.request_over(rid, to, Err(Reason::UnknownOutcome));
+        }
+        self.requests_changed();
+    }
+
     fn requests_changed(&mut self) {
         self.timers.set(Timer::Requests, self.messages.requests.deadline());
     }

@@ -98,6 +98,5 @@ fn start(identity: Identity) -> Start {
         relay_only: false,
         seed: [5; 32],
         now: start_of_time(),
-        wall_time: Duration::ZERO,
     }
 }

@@ -316,7 +316,6 @@ impl Lan {
             relay_only: false,
             seed,
             now,
-            wall_time: Duration::from_secs(1_000_000) + self.now,
         };
         let before = (self.heap)();
         let mut config = Config::default();

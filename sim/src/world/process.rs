@@ -180,7 +180,6 @@ impl World {
             relay_only: process.plan.relay_only,
             seed: secrets.bytes32(),
             now,
-            wall_time: Duration::from_secs(1_800_000_000) + self.now,
         };
         let id = process.id();
         self.trace.note(self.now, number, &("start", id, process.runs));

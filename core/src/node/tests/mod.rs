@@ -281,6 +281,75 @@ fn stopping_says_goodbye() {
     assert!(net.take_events(2).contains(&Event::Stopped));
 }
 
+/// As a program does that was started for one message: it takes it, answers, and stops, with nothing drained in between.
+#[test]
+fn what_was_said_before_the_stop_still_leaves() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    net.nodes[2].takes = false;
+    let (now, to) = (net.now, net.id(2));
+    net.send(1, 2, "take this");
+    net.node(1).request(now, to, Bytes::from_static(b"and say so"), None).unwrap();
+    net.run(Duration::from_millis(100));
+    let now = net.now;
+    for event in net.take_events(2) {
+        match event {
+            Event::Message { receipt, .. } => net.node(2).handed(now, receipt),
+            Event::Request { receipt, token, .. } => {
+                net.node(2).handed(now, receipt);
+                net.node(2).reply(now, token, Ok(Bytes::from_static(b"done"))).unwrap();
+            }
+            _ => {}
+        }
+    }
+    let id = net.id(1);
+    net.node(2).send(now, &[id], Bytes::from_static(b"last words"), SendOptions::default()).unwrap();
+    net.node(2).stop(now);
+    net.run(secs(1));
+    let events = net.take_events(1);
+    let has = |wanted: &dyn Fn(&Event) -> bool| events.iter().any(wanted);
+    assert!(has(&|event| matches!(event, Event::Outcome { outcome: Outcome::Delivered, .. })), "{events:?}");
+    assert!(has(&|event| matches!(event, Event::Reply { result: Ok(reply), .. } if reply == "done")), "{events:?}");
+    assert!(has(&|event| matches!(event, Event::Message { data, .. } if data == "last words")), "{events:?}");
+    assert!(net.take_events(2).contains(&Event::Stopped));
+}
+
+#[test]
+fn what_is_under_way_at_the_stop_has_its_outcome_before_the_end() {
+    let mut net = Net::cluster(1, 2);
+    net.run(secs(2));
+    net.nodes[2].takes = false;
+    let (now, to) = (net.now, net.id(2));
+    net.send(1, 2, "written");
+    let request = net.node(1).request(now, to, Bytes::from_static(b"asked"), None).unwrap();
+    net.run(Duration::from_millis(100));
+    net.take_events(1);
+    let now = net.now;
+    net.node(1).stop(now);
+    net.run(secs(2));
+    let events = net.take_events(1);
+    let at = |wanted: &dyn Fn(&Event) -> bool| events.iter().position(wanted).unwrap_or_else(|| panic!("{events:?}"));
+    let lost = Reason::UnknownOutcome;
+    let sent = at(&|event| matches!(event, Event::Outcome { outcome: Outcome::Failed(reason), .. } if *reason == lost));
+    let asked = at(&|event| *event == Event::Reply { request, from: to, result: Err(lost) });
+    let end = at(&|event| *event == Event::Stopped);
+    assert!(sent < end && asked < end, "{events:?}");
+}
+
+#[test]
+fn a_socket_that_was_never_named_brings_nothing() {
+    let mut net = Net::cluster(1, 1);
+    net.run(secs(1));
+    let now = net.now;
+    let data = BytesMut::from(&[0x40; 1_200][..]);
+    let remote = address(1);
+    net.node(0).handle(
+        now,
+        Input::Datagram(Datagram { socket: SocketId(9), remote, local_ip: None, ecn: 0, segment_size: 0, data }),
+    );
+    assert_eq!(net.node(0).status().counters["dropped: from a socket that was never named"], 1);
+}
+
 #[test]
 fn a_message_to_oneself_arrives() {
     let mut net = Net::cluster(1, 1);

@@ -74,7 +74,6 @@ impl Net {
             relay_only: false,
             seed: [seed; 32],
             now: self.now,
-            wall_time: Duration::from_secs(1),
         };
         change(&mut start);
         let node = Node::new(self.config.clone(), start.clone()).unwrap();
