@@ -1,6 +1,8 @@
 //! Interleaved rounds: each work is done by one system right after the other, since machines change their speed.
 
 mod forwarder;
+#[cfg(feature = "iroh")]
+mod iroh;
 pub(crate) mod meter;
 #[cfg(feature = "nats")]
 mod nats;
@@ -55,6 +57,8 @@ pub(crate) enum System {
     P2pcore,
     /// Plain quinn.
     Quinn,
+    /// iroh, if built in.
+    Iroh,
     /// NATS, if built in.
     Nats,
 }
@@ -115,9 +119,11 @@ impl System {
         match self {
             Self::P2pcore => Some(p2p::begin),
             Self::Quinn => Some(plain::begin),
+            #[cfg(feature = "iroh")]
+            Self::Iroh => Some(iroh::begin),
             #[cfg(feature = "nats")]
             Self::Nats => Some(nats::begin),
-            #[cfg(not(all(feature = "nats")))]
+            #[cfg(not(all(feature = "iroh", feature = "nats")))]
             _ => None,
         }
     }
@@ -139,7 +145,7 @@ const WORKS: [(Work, usize); 13] = [
     (Work::Fanout, 10),
     (Work::Fanout, 100),
 ];
-const SYSTEMS: [System; 3] = [System::Quinn, System::P2pcore, System::Nats];
+const SYSTEMS: [System; 4] = [System::Quinn, System::P2pcore, System::Iroh, System::Nats];
 /// Past this no further round begins.
 const MOST: Duration = Duration::from_secs(480);
 

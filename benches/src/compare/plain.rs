@@ -12,6 +12,7 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
     rustls::{
         self, RootCertStore,
+        crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
         server::WebPkiClientVerifier,
     },
@@ -61,19 +62,26 @@ impl Keys {
     }
 
     fn server(&self) -> Result<ServerConfig, Failure> {
-        let verifier = WebPkiClientVerifier::builder(self.roots()?).build()?;
-        let tls = rustls::ServerConfig::builder()
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots()?, crypto()).build()?;
+        let tls = rustls::ServerConfig::builder_with_provider(crypto())
+            .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
         Ok(ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?)))
     }
 
     fn client(&self) -> Result<ClientConfig, Failure> {
-        let tls = rustls::ClientConfig::builder()
+        let tls = rustls::ClientConfig::builder_with_provider(crypto())
+            .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots()?)
             .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())?;
         Ok(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?)))
     }
+}
+
+/// Named, since further systems may bring a second one into the build.
+fn crypto() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
 }
 
 /// A server, and as many clients as there are connections.
