@@ -13,7 +13,7 @@ use iroh_relay::server::{Server, ServerConfig, testing};
 use super::{
     Doing, Load, Work,
     meter::{Sample, make_in_turn},
-    streams::{self, Connected, Reader, Writer},
+    streams::{self, Connected, Reader, WholeReader, Writer},
 };
 use crate::Failure;
 
@@ -139,7 +139,9 @@ impl Reader for RecvStream {
     async fn read(&mut self) -> Result<Option<usize>, Failure> {
         Ok(self.read_chunk(usize::MAX).await?.map(|chunk| chunk.bytes.len()))
     }
+}
 
+impl WholeReader for RecvStream {
     async fn read_all(&mut self) -> Result<Bytes, Failure> {
         Ok(self.read_to_end(1 << 20).await?.into())
     }

@@ -3,6 +3,8 @@
 mod forwarder;
 #[cfg(feature = "iroh")]
 mod iroh;
+#[cfg(feature = "libp2p")]
+mod libp2p;
 pub(crate) mod meter;
 #[cfg(feature = "nats")]
 mod nats;
@@ -10,6 +12,8 @@ mod p2p;
 mod plain;
 mod report;
 mod streams;
+#[cfg(feature = "zenoh")]
+mod zenoh;
 
 use std::{
     env, fmt,
@@ -59,6 +63,10 @@ pub(crate) enum System {
     Quinn,
     /// iroh, if built in.
     Iroh,
+    /// libp2p, if built in.
+    Libp2p,
+    /// zenoh, if built in.
+    Zenoh,
     /// NATS, if built in.
     Nats,
 }
@@ -101,7 +109,7 @@ impl fmt::Display for Work {
 /// How much is done.
 #[derive(Clone, Copy, Debug)]
 struct Load {
-    /// Bytes.
+    /// Bytes; of `fanout`, nodes.
     size: usize,
     time: Duration,
     /// Not measured at the beginning.
@@ -121,9 +129,13 @@ impl System {
             Self::Quinn => Some(plain::begin),
             #[cfg(feature = "iroh")]
             Self::Iroh => Some(iroh::begin),
+            #[cfg(feature = "libp2p")]
+            Self::Libp2p => Some(libp2p::begin),
+            #[cfg(feature = "zenoh")]
+            Self::Zenoh => Some(zenoh::begin),
             #[cfg(feature = "nats")]
             Self::Nats => Some(nats::begin),
-            #[cfg(not(all(feature = "iroh", feature = "nats")))]
+            #[cfg(not(all(feature = "iroh", feature = "libp2p", feature = "nats", feature = "zenoh")))]
             _ => None,
         }
     }
@@ -145,7 +157,8 @@ const WORKS: [(Work, usize); 13] = [
     (Work::Fanout, 10),
     (Work::Fanout, 100),
 ];
-const SYSTEMS: [System; 4] = [System::Quinn, System::P2pcore, System::Iroh, System::Nats];
+const SYSTEMS: [System; 6] =
+    [System::Quinn, System::P2pcore, System::Iroh, System::Libp2p, System::Zenoh, System::Nats];
 /// Past this no further round begins.
 const MOST: Duration = Duration::from_secs(480);
 
@@ -229,4 +242,26 @@ fn idle(system: System) -> Result<Sample, Failure> {
     }
     let kib = String::from_utf8(output.stdout)?.trim().parse()?;
     Ok(Sample { value: kib, kib_per_link: Some(kib), ..Sample::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_features_say_which_systems_there_are() {
+        let built_in = [
+            (System::Quinn, true),
+            (System::P2pcore, true),
+            (System::Iroh, cfg!(feature = "iroh")),
+            (System::Libp2p, cfg!(feature = "libp2p")),
+            (System::Zenoh, cfg!(feature = "zenoh")),
+            (System::Nats, cfg!(feature = "nats")),
+        ];
+        assert_eq!(SYSTEMS, built_in.map(|(system, _)| system));
+        for (system, is_there) in built_in {
+            assert_eq!(begin(Work::Msg, 64, system).is_some(), is_there, "{system}");
+        }
+        assert!(begin(Work::Idle, 2, System::Quinn).is_some() && begin(Work::Idle, 2, System::Iroh).is_none());
+    }
 }

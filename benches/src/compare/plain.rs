@@ -22,7 +22,7 @@ use super::{
     Doing, Load, Work,
     forwarder::Forwarder,
     meter::{Sample, Stopwatch, make_in_turn, resident_kib},
-    streams::{self, Connected, Reader, Writer},
+    streams::{self, Connected, Reader, WholeReader, Writer},
 };
 use crate::Failure;
 
@@ -168,7 +168,9 @@ impl Reader for RecvStream {
     async fn read(&mut self) -> Result<Option<usize>, Failure> {
         Ok(self.read_chunk(usize::MAX, true).await?.map(|chunk| chunk.bytes.len()))
     }
+}
 
+impl WholeReader for RecvStream {
     async fn read_all(&mut self) -> Result<Bytes, Failure> {
         Ok(self.read_to_end(1 << 20).await?.into())
     }

@@ -18,7 +18,7 @@ const CHUNK: usize = 64 * 1024;
 /// A connection on which each side opens streams of both ways.
 pub(super) trait Connected: Send + Sync + 'static {
     type Writer: Writer;
-    type Reader: Reader;
+    type Reader: WholeReader;
 
     fn open(&self) -> impl Future<Output = Result<(Self::Writer, Self::Reader), Failure>> + Send;
     fn accept(&self) -> impl Future<Output = Result<(Self::Writer, Self::Reader), Failure>> + Send;
@@ -39,6 +39,10 @@ pub(super) trait Writer: Send + 'static {
 pub(super) trait Reader: Send + 'static {
     /// Takes what has come, and returns how much; none at the end.
     fn read(&mut self) -> impl Future<Output = Result<Option<usize>, Failure>> + Send;
+}
+
+/// One that takes all until the end at once.
+pub(super) trait WholeReader: Reader {
     fn read_all(&mut self) -> impl Future<Output = Result<Bytes, Failure>> + Send;
 }
 
