@@ -1,4 +1,4 @@
-//! What p2pcore costs beside plain quinn: whole work over loopback sockets, both in one run.
+//! What p2pcore costs beside plain quinn and others: whole work over loopback sockets, all in one run.
 
 mod compare;
 mod flood;
@@ -23,7 +23,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure p2pcore beside plain quinn, whole work over loopback sockets, in interleaved rounds
+    /// Measure p2pcore beside plain quinn and what else is built in, whole work over loopback sockets, in interleaved rounds
     Compare(compare::Options),
     /// Count honest messages that come in time beside floods, each side in a process of its own
     Flood(flood::Options),

@@ -1,11 +1,14 @@
-//! Time, processor time and memory of this process.
+//! Time, processor time and memory of this process, and of one that helps it.
 
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    param::clock_ticks_per_second,
+    time::{ClockId, clock_gettime},
+};
 
 use super::Load;
 use crate::Failure;
@@ -21,16 +24,18 @@ pub(super) struct Sample {
     pub(super) kib_per_link: Option<f64>,
 }
 
-/// Wall time and the processor time of all threads.
+/// Wall time and the processor time of all threads, those of a helper too.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopwatch {
     wall: Instant,
     cpu: Duration,
+    helper: Option<u32>,
 }
 
 impl Stopwatch {
-    pub(super) fn start() -> Self {
-        Self { cpu: cpu_time(), wall: Instant::now() }
+    pub(super) fn start(load: Load) -> Self {
+        let helper = load.helper;
+        Self { cpu: cpu_time() + helper.map_or(Duration::ZERO, cpu_time_of), wall: Instant::now(), helper }
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -39,13 +44,21 @@ impl Stopwatch {
 
     /// So many operations since the start: their rate, and the processor time of each.
     pub(super) fn rate(&self, operations: u64) -> Sample {
-        let (wall, cpu) = (self.wall.elapsed(), cpu_time() - self.cpu);
+        let wall = self.wall.elapsed();
+        // what a helper did is unknown once it has ended
+        let cpu = (cpu_time() + self.helper.map_or(Duration::ZERO, cpu_time_of)).saturating_sub(self.cpu);
         let operations = operations.max(1) as f64;
         Sample {
             value: operations / wall.as_secs_f64(),
             cpu_us_per_op: Some(cpu.as_secs_f64() * 1e6 / operations),
             ..Sample::default()
         }
+    }
+
+    /// As `rate`, where nothing may be lost.
+    pub(super) fn rate_of_all(&self, sent: u64, arrived: u64) -> Result<Sample, Failure> {
+        let sample = self.rate(arrived);
+        if sent == arrived { Ok(sample) } else { Err(format!("{sent} were sent and {arrived} arrived").into()) }
     }
 
     /// One latency for each operation: their median is the value.
@@ -62,7 +75,7 @@ pub(super) async fn ask_in_turn(
     load: Load,
     mut ask: impl AsyncFnMut() -> Result<usize, Failure>,
 ) -> Result<Sample, Failure> {
-    let mut watch = Stopwatch::start();
+    let mut watch = Stopwatch::start(load);
     let (mut times, mut is_warm) = (Vec::new(), false);
     while watch.elapsed() < load.time {
         let begun = Instant::now();
@@ -71,11 +84,25 @@ pub(super) async fn ask_in_turn(
         }
         times.push(begun.elapsed());
         if !is_warm && watch.elapsed() > load.warm_up {
-            (watch, is_warm) = (Stopwatch::start(), true);
+            (watch, is_warm) = (Stopwatch::start(load), true);
             times.clear();
         }
     }
     Ok(watch.latencies(times))
+}
+
+/// Makes one after another, each until it is done.
+pub(super) async fn make_in_turn(
+    load: Load,
+    mut make: impl AsyncFnMut(u64) -> Result<(), Failure>,
+) -> Result<Sample, Failure> {
+    let watch = Stopwatch::start(load);
+    let mut made = 0;
+    while watch.elapsed() < load.time {
+        made += 1;
+        make(made).await?;
+    }
+    Ok(watch.rate(made))
 }
 
 /// In microseconds, that so many of a hundred do not exceed.
@@ -87,6 +114,17 @@ fn percentile(sorted: &[Duration], percent: usize) -> f64 {
 pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Of a child with all its threads, in ticks of 10 ms; of one that has ended, zero.
+fn cpu_time_of(process: u32) -> Duration {
+    let ticks = fs::read_to_string(format!("/proc/{process}/stat")).ok().and_then(|stat| {
+        // the name of the program before may hold spaces
+        let (_, rest) = stat.rsplit_once(')')?;
+        let mut fields = rest.split_whitespace().skip(11).map(str::parse::<u64>);
+        Some(fields.next()?.ok()? + fields.next()?.ok()?)
+    });
+    Duration::from_secs_f64(ticks.unwrap_or(0) as f64 / clock_ticks_per_second() as f64)
 }
 
 /// What is in memory of this process, in KiB.
@@ -109,9 +147,10 @@ mod tests {
 
     #[test]
     fn processor_time_passes_with_work_and_memory_is_used() {
-        let watch = Stopwatch::start();
+        let load = Load { size: 0, time: Duration::ZERO, warm_up: Duration::ZERO, helper: None };
+        let watch = Stopwatch::start(load);
         let mut sum = 0u64;
-        while cpu_time() == watch.cpu {
+        while cpu_time() == watch.cpu || cpu_time_of(std::process::id()).is_zero() {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(watch.rate(10).cpu_us_per_op.unwrap() > 0.0);

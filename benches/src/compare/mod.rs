@@ -1,13 +1,23 @@
 //! Interleaved rounds: each work is done by one system right after the other, since machines change their speed.
 
 mod forwarder;
+#[cfg(feature = "iroh")]
+mod iroh;
+#[cfg(feature = "libp2p")]
+mod libp2p;
 pub(crate) mod meter;
+#[cfg(feature = "nats")]
+mod nats;
 mod p2p;
 mod plain;
 mod report;
+mod streams;
+#[cfg(feature = "zenoh")]
+mod zenoh;
 
 use std::{
     env, fmt,
+    pin::Pin,
     process::Command,
     time::{Duration, Instant},
 };
@@ -51,6 +61,14 @@ pub(crate) enum System {
     P2pcore,
     /// Plain quinn.
     Quinn,
+    /// iroh, if built in.
+    Iroh,
+    /// libp2p, if built in.
+    Libp2p,
+    /// zenoh, if built in.
+    Zenoh,
+    /// NATS, if built in.
+    Nats,
 }
 
 /// What is done.
@@ -78,7 +96,7 @@ enum Work {
 
 impl fmt::Display for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(if *self == Self::P2pcore { "p2pcore" } else { "quinn" })
+        f.pad(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
     }
 }
 
@@ -91,11 +109,36 @@ impl fmt::Display for Work {
 /// How much is done.
 #[derive(Clone, Copy, Debug)]
 struct Load {
-    /// Bytes.
+    /// Bytes; of `fanout`, nodes.
     size: usize,
     time: Duration,
     /// Not measured at the beginning.
     warm_up: Duration,
+    /// A process that works for the system beside this one.
+    helper: Option<u32>,
+}
+
+/// A work under way.
+type Doing = Pin<Box<dyn Future<Output = Result<Sample, Failure>>>>;
+
+impl System {
+    /// What begins a work, if the system does it. None if the system is not built in.
+    fn begin(self) -> Option<fn(Work, Load) -> Option<Doing>> {
+        match self {
+            Self::P2pcore => Some(p2p::begin),
+            Self::Quinn => Some(plain::begin),
+            #[cfg(feature = "iroh")]
+            Self::Iroh => Some(iroh::begin),
+            #[cfg(feature = "libp2p")]
+            Self::Libp2p => Some(libp2p::begin),
+            #[cfg(feature = "zenoh")]
+            Self::Zenoh => Some(zenoh::begin),
+            #[cfg(feature = "nats")]
+            Self::Nats => Some(nats::begin),
+            #[cfg(not(all(feature = "iroh", feature = "libp2p", feature = "nats", feature = "zenoh")))]
+            _ => None,
+        }
+    }
 }
 
 const MIB: usize = 1024 * 1024;
@@ -114,32 +157,39 @@ const WORKS: [(Work, usize); 13] = [
     (Work::Fanout, 10),
     (Work::Fanout, 100),
 ];
-const SYSTEMS: [System; 2] = [System::Quinn, System::P2pcore];
+const SYSTEMS: [System; 6] =
+    [System::Quinn, System::P2pcore, System::Iroh, System::Libp2p, System::Zenoh, System::Nats];
 /// Past this no further round begins.
 const MOST: Duration = Duration::from_secs(480);
 
 /// Measures, and prints what it found.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    if let Some(missing) = options.system.iter().find(|system| system.begin().is_none()) {
+        return Err(format!("{missing} is not in this build: build with --features {missing}").into());
+    }
     let chosen = |(work, size): &(Work, usize)| {
         (options.only.is_empty() || options.only.contains(work))
             && (options.size.is_empty() || options.size.contains(size))
     };
-    let works: Vec<_> = WORKS.into_iter().filter(chosen).collect();
     let of_those = |system: &System| options.system.is_empty() || options.system.contains(system);
     let systems: Vec<_> = SYSTEMS.into_iter().filter(of_those).collect();
-    let rows = works.iter().flat_map(|work| systems.iter().map(|system| Row::new(*work, *system)));
-    let mut report = Report::new(rows);
+    let works = WORKS.into_iter().filter(chosen);
+    let tasks: Vec<_> = works
+        .flat_map(|(work, size)| systems.iter().map(move |system| (work, size, *system)))
+        .filter(|(work, size, system)| begin(*work, *size, *system).is_some())
+        .collect();
+    if tasks.is_empty() {
+        return Err("none of these systems does any of these works: name others".into());
+    }
+    let mut report = Report::new(tasks.iter().map(|(work, size, system)| Row::new((*work, *size), *system)));
     let begun = Instant::now();
     while report.rounds < options.rounds && begun.elapsed() < MOST {
-        for (work, size) in &works {
-            for system in systems.iter().copied() {
-                if !options.json {
-                    eprintln!("round {}: {work} {size} {system}", report.rounds + 1);
-                }
-                let sample =
-                    measure(*work, *size, system).map_err(|failure| format!("{work} {size} {system}: {failure}"))?;
-                report.add(*work, *size, system, sample);
+        for (work, size, system) in tasks.iter().copied() {
+            if !options.json {
+                eprintln!("round {}: {work} {size} {system}", report.rounds + 1);
             }
+            let sample = measure(work, size, system).map_err(|failure| format!("{work} {size} {system}: {failure}"))?;
+            report.add(work, size, system, sample);
         }
         report.rounds += 1;
     }
@@ -158,6 +208,7 @@ pub(crate) fn print_idle(system: System) -> Result<(), Failure> {
         match system {
             System::P2pcore => p2p::idle(ends).await,
             System::Quinn => plain::idle(ends).await,
+            other => Err(format!("idle links of {other} are not measured").into()),
         }
     })?;
     println!("{kib}");
@@ -168,33 +219,19 @@ fn threads() -> Result<runtime::Runtime, Failure> {
     Ok(runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
+/// Nothing is done before it is awaited.
+fn begin(work: Work, size: usize, system: System) -> Option<Doing> {
+    let load = Load { size, time: Duration::from_millis(1_500), warm_up: Duration::from_millis(100), helper: None };
+    match (work, system) {
+        (Work::Idle, System::P2pcore | System::Quinn) => Some(Box::pin(async move { idle(system) })),
+        (Work::Idle, _) => None,
+        _ => system.begin()?(work, load),
+    }
+}
+
 fn measure(work: Work, size: usize, system: System) -> Result<Sample, Failure> {
-    let seconds =
-        |time: f64, size| Load { size, time: Duration::from_secs_f64(time), warm_up: Duration::from_millis(100) };
-    let runtime = threads()?;
-    runtime.block_on(async {
-        match (work, system) {
-            (Work::Rr | Work::RelayRr, System::P2pcore) => {
-                p2p::request_reply(seconds(1.5, size), work == Work::RelayRr).await
-            }
-            (Work::Rr | Work::RelayRr, System::Quinn) => {
-                plain::request_reply(seconds(1.5, size), work == Work::RelayRr).await
-            }
-            (Work::Msg | Work::RelayMsg, System::P2pcore) => {
-                p2p::messages(seconds(1.5, size), work == Work::RelayMsg).await
-            }
-            (Work::Msg | Work::RelayMsg, System::Quinn) => {
-                plain::messages(seconds(1.5, size), work == Work::RelayMsg).await
-            }
-            (Work::Bulk, System::P2pcore) => p2p::bulk(seconds(0.0, size)).await,
-            (Work::Bulk, System::Quinn) => plain::bulk(seconds(0.0, size)).await,
-            (Work::Handshake, System::P2pcore) => p2p::handshakes(seconds(1.5, size)).await,
-            (Work::Handshake, System::Quinn) => plain::handshakes(seconds(1.5, size)).await,
-            (Work::Idle, system) => idle(system),
-            (Work::Fanout, System::P2pcore) => p2p::fan_out(seconds(1.5, 1_024), size).await,
-            (Work::Fanout, System::Quinn) => plain::fan_out(seconds(1.5, 1_024), size).await,
-        }
-    })
+    let doing = begin(work, size, system).ok_or("the system does not do this")?;
+    threads()?.block_on(doing)
 }
 
 /// In a process of its own, whose memory nothing else has touched.
@@ -205,4 +242,26 @@ fn idle(system: System) -> Result<Sample, Failure> {
     }
     let kib = String::from_utf8(output.stdout)?.trim().parse()?;
     Ok(Sample { value: kib, kib_per_link: Some(kib), ..Sample::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_features_say_which_systems_there_are() {
+        let built_in = [
+            (System::Quinn, true),
+            (System::P2pcore, true),
+            (System::Iroh, cfg!(feature = "iroh")),
+            (System::Libp2p, cfg!(feature = "libp2p")),
+            (System::Zenoh, cfg!(feature = "zenoh")),
+            (System::Nats, cfg!(feature = "nats")),
+        ];
+        assert_eq!(SYSTEMS, built_in.map(|(system, _)| system));
+        for (system, is_there) in built_in {
+            assert_eq!(begin(Work::Msg, 64, system).is_some(), is_there, "{system}");
+        }
+        assert!(begin(Work::Idle, 2, System::Quinn).is_some() && begin(Work::Idle, 2, System::Iroh).is_none());
+    }
 }

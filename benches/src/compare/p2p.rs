@@ -12,8 +12,8 @@ use p2pcore_tokio::TokioRuntime;
 use tokio::task::JoinHandle;
 
 use super::{
-    Load,
-    meter::{Sample, Stopwatch, ask_in_turn, resident_kib},
+    Doing, Load, Work,
+    meter::{Sample, Stopwatch, ask_in_turn, make_in_turn, resident_kib},
 };
 use crate::{
     Failure,
@@ -25,6 +25,20 @@ const CHUNK: usize = 64 * 1024;
 const BATCH: usize = 16;
 /// Receipts that may be open before the oldest is waited for.
 const OPEN: usize = 4_096;
+
+/// All works but `idle`, which needs a process of its own.
+pub(super) fn begin(work: Work, load: Load) -> Option<Doing> {
+    Some(match work {
+        Work::Rr => Box::pin(request_reply(load, false)),
+        Work::RelayRr => Box::pin(request_reply(load, true)),
+        Work::Msg => Box::pin(messages(load, false)),
+        Work::RelayMsg => Box::pin(messages(load, true)),
+        Work::Bulk => Box::pin(bulk(load)),
+        Work::Handshake => Box::pin(handshakes(load)),
+        Work::Fanout => Box::pin(fan_out(Load { size: 1_024, ..load }, load.size)),
+        Work::Idle => return None,
+    })
+}
 
 /// A server and its peers.
 struct World {
@@ -93,7 +107,7 @@ fn echo(node: NodeHandle) -> JoinHandle<()> {
     })
 }
 
-pub(super) async fn request_reply(load: Load, relayed: bool) -> Result<Sample, Failure> {
+async fn request_reply(load: Load, relayed: bool) -> Result<Sample, Failure> {
     let (world, here, there) = World::pair(relayed).await?;
     let answering = echo(there.clone());
     let data = Bytes::from(vec![7; load.size]);
@@ -116,7 +130,7 @@ async fn receipts(mut sent: Outcomes) -> Result<u64, Failure> {
 }
 
 /// Messages in order in one lane, each with its receipt.
-pub(super) async fn messages(load: Load, relayed: bool) -> Result<Sample, Failure> {
+async fn messages(load: Load, relayed: bool) -> Result<Sample, Failure> {
     let (world, here, there) = World::pair(relayed).await?;
     let reading = reader(there.clone());
     // as the other side gathers messages that are shorter than this
@@ -156,7 +170,7 @@ async fn send_batches(from: &NodeHandle, to: Id, load: Load) -> Result<Sample, F
 async fn send_to(from: &NodeHandle, to: &[Id], load: Load) -> Result<Sample, Failure> {
     let data = Bytes::from(vec![7; load.size]);
     let mut open = VecDeque::new();
-    let watch = Stopwatch::start();
+    let watch = Stopwatch::start(load);
     let (mut sent, mut delivered) = (0, 0);
     while watch.elapsed() < load.time {
         for _ in 0..BATCH {
@@ -172,12 +186,11 @@ async fn send_to(from: &NodeHandle, to: &[Id], load: Load) -> Result<Sample, Fai
     for outcomes in open {
         delivered += receipts(outcomes).await?;
     }
-    let sample = watch.rate(delivered);
-    if delivered == sent { Ok(sample) } else { Err(format!("{sent} were sent and {delivered} arrived").into()) }
+    watch.rate_of_all(sent, delivered)
 }
 
 /// So many bytes over one byte stream.
-pub(super) async fn bulk(load: Load) -> Result<Sample, Failure> {
+async fn bulk(load: Load) -> Result<Sample, Failure> {
     let (world, here, there) = World::pair(false).await?;
     let to = there.id();
     let reading = tokio::spawn(async move {
@@ -189,35 +202,33 @@ pub(super) async fn bulk(load: Load) -> Result<Sample, Failure> {
         Ok::<_, Failure>(read)
     });
     let chunk = Bytes::from(vec![7; CHUNK]);
-    let watch = Stopwatch::start();
+    let watch = Stopwatch::start(load);
     let mut stream = here.open_stream(to).await?;
     for _ in 0..load.size / CHUNK {
         stream.write(chunk.clone()).await.map_err(|reason| reason.to_string())?;
     }
     stream.finish().await.map_err(|reason| reason.to_string())?;
     let read = reading.await??;
-    let sample = watch.rate(read);
+    let sample = watch.rate_of_all(load.size as u64, read);
     world.stop().await;
-    if read == load.size as u64 { Ok(sample) } else { Err(format!("{read} bytes arrived").into()) }
+    sample
 }
 
 /// Peers one after another, each started, linked to the server and stopped.
-pub(super) async fn handshakes(load: Load) -> Result<Sample, Failure> {
+async fn handshakes(load: Load) -> Result<Sample, Failure> {
     let world = World::new(0, false).await?;
-    let watch = Stopwatch::start();
-    let mut made = 0;
-    while watch.elapsed() < load.time {
-        made += 1;
+    let sample = make_in_turn(load, async |number| {
         // dropping it says goodbye
-        drop(world.join(made, false).await?);
-    }
-    let sample = watch.rate(made);
+        drop(world.join(number, false).await?);
+        Ok(())
+    })
+    .await;
     world.stop().await;
-    Ok(sample)
+    sample
 }
 
 /// One message to each of many peers, all named in one call.
-pub(super) async fn fan_out(load: Load, peers: usize) -> Result<Sample, Failure> {
+async fn fan_out(load: Load, peers: usize) -> Result<Sample, Failure> {
     let world = World::new(peers, false).await?;
     let reading: Vec<_> = world.peers.iter().cloned().map(reader).collect();
     let to: Vec<Id> = world.peers.iter().map(NodeHandle::id).collect();

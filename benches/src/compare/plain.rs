@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -12,23 +12,35 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
     rustls::{
         self, RootCertStore,
+        crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
         server::WebPkiClientVerifier,
     },
 };
-use tokio::task::JoinHandle;
 
 use super::{
-    Load,
+    Doing, Load, Work,
     forwarder::Forwarder,
-    meter::{Sample, Stopwatch, ask_in_turn, resident_kib},
+    meter::{Sample, Stopwatch, make_in_turn, resident_kib},
+    streams::{self, Connected, Reader, WholeReader, Writer},
 };
 use crate::Failure;
 
 const NAME: &str = "localhost";
-/// What a writer of small messages gathers before it writes.
-const GATHERED: usize = 64 * 1024;
-const CHUNK: usize = 64 * 1024;
+
+/// All works but `idle`, which needs a process of its own.
+pub(super) fn begin(work: Work, load: Load) -> Option<Doing> {
+    Some(match work {
+        Work::Rr => Box::pin(request_reply(load, false)),
+        Work::RelayRr => Box::pin(request_reply(load, true)),
+        Work::Msg => Box::pin(messages(load, false)),
+        Work::RelayMsg => Box::pin(messages(load, true)),
+        Work::Bulk => Box::pin(bulk(load)),
+        Work::Handshake => Box::pin(handshakes(load)),
+        Work::Fanout => Box::pin(fan_out(Load { size: 1_024, ..load }, load.size)),
+        Work::Idle => return None,
+    })
+}
 
 /// One certificate for all: each end shows it and trusts it.
 struct Keys {
@@ -50,19 +62,26 @@ impl Keys {
     }
 
     fn server(&self) -> Result<ServerConfig, Failure> {
-        let verifier = WebPkiClientVerifier::builder(self.roots()?).build()?;
-        let tls = rustls::ServerConfig::builder()
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots()?, crypto()).build()?;
+        let tls = rustls::ServerConfig::builder_with_provider(crypto())
+            .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
         Ok(ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?)))
     }
 
     fn client(&self) -> Result<ClientConfig, Failure> {
-        let tls = rustls::ClientConfig::builder()
+        let tls = rustls::ClientConfig::builder_with_provider(crypto())
+            .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots()?)
             .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())?;
         Ok(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?)))
     }
+}
+
+/// Named, since further systems may bring a second one into the build.
+fn crypto() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
 }
 
 /// A server, and as many clients as there are connections.
@@ -113,112 +132,80 @@ impl World {
     }
 }
 
-/// A stream for each request.
-pub(super) async fn request_reply(load: Load, relayed: bool) -> Result<Sample, Failure> {
+impl Connected for Connection {
+    type Writer = SendStream;
+    type Reader = RecvStream;
+
+    async fn open(&self) -> Result<(SendStream, RecvStream), Failure> {
+        Ok(self.open_bi().await?)
+    }
+
+    async fn accept(&self) -> Result<(SendStream, RecvStream), Failure> {
+        Ok(self.accept_bi().await?)
+    }
+}
+
+impl Writer for SendStream {
+    async fn write_slice(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.write_all(bytes).await?)
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        Ok(self.write_chunk(bytes).await?)
+    }
+
+    async fn end(&mut self) -> Result<(), Failure> {
+        Ok(self.finish()?)
+    }
+
+    async fn receipt(&mut self) -> Result<(), Failure> {
+        self.stopped().await?;
+        Ok(())
+    }
+}
+
+impl Reader for RecvStream {
+    async fn read(&mut self) -> Result<Option<usize>, Failure> {
+        Ok(self.read_chunk(usize::MAX, true).await?.map(|chunk| chunk.bytes.len()))
+    }
+}
+
+impl WholeReader for RecvStream {
+    async fn read_all(&mut self) -> Result<Bytes, Failure> {
+        Ok(self.read_to_end(1 << 20).await?.into())
+    }
+}
+
+async fn request_reply(load: Load, relayed: bool) -> Result<Sample, Failure> {
     let world = World::new(1, relayed).await?;
     let (here, there) = world.only()?;
-    let server = tokio::spawn(async move {
-        while let Ok((mut send, mut recv)) = there.accept_bi().await {
-            let request = recv.read_to_end(1 << 20).await?;
-            send.write_chunk(request.into()).await?;
-            send.finish()?;
-        }
-        Ok::<_, Failure>(())
-    });
-    let data = Bytes::from(vec![7; load.size]);
-    let sample = ask_in_turn(load, async || {
-        let (mut send, mut recv) = here.open_bi().await?;
-        send.write_chunk(data.clone()).await?;
-        send.finish()?;
-        Ok(recv.read_to_end(1 << 20).await?.len())
-    })
-    .await?;
+    let server = streams::answer(there);
+    let sample = streams::ask(load, &here).await;
     world.close().await;
     server.await??;
-    Ok(sample)
+    sample
 }
 
-/// Messages with their length before them on one stream: small ones gathered, others a chunk each. The reader tells at the
-/// end that it has them all.
-pub(super) async fn messages(load: Load, relayed: bool) -> Result<Sample, Failure> {
+async fn messages(load: Load, relayed: bool) -> Result<Sample, Failure> {
     let world = World::new(1, relayed).await?;
     let (here, there) = world.only()?;
-    let reader = read_messages(there, load.size);
-    let send = here.open_uni().await?;
-    let watch = Stopwatch::start();
-    let sent = write_messages(send, load).await?;
-    let read = reader.await??;
-    let sample = watch.rate(read);
+    let accepted = async move { Ok(there.accept_uni().await?) };
+    let sample = streams::messages(load, here.open_uni().await?, accepted).await;
     world.close().await;
-    if read == sent { Ok(sample) } else { Err(format!("{sent} messages were sent and {read} arrived").into()) }
+    sample
 }
 
-async fn write_messages(mut send: SendStream, load: Load) -> Result<u64, Failure> {
-    let head = u32::try_from(load.size)?.to_be_bytes();
-    let one: Bytes = [&head[..], &vec![7; load.size]].concat().into();
-    let per_write = (GATHERED / one.len()).max(1);
-    let is_gathered = load.size < 1_024;
-    let begun = Instant::now();
-    let mut sent = 0;
-    let mut gathered = Vec::with_capacity(GATHERED);
-    while begun.elapsed() < load.time {
-        if is_gathered {
-            for _ in 0..per_write {
-                gathered.extend_from_slice(&one);
-            }
-            send.write_all(&gathered).await?;
-            gathered.clear();
-            sent += per_write as u64;
-        } else {
-            send.write_chunk(one.clone()).await?;
-            sent += 1;
-        }
-    }
-    send.finish()?;
-    send.stopped().await?;
-    Ok(sent)
-}
-
-fn read_messages(connection: Connection, size: usize) -> JoinHandle<Result<u64, Failure>> {
-    tokio::spawn(async move {
-        let mut recv = connection.accept_uni().await?;
-        let bytes = count(&mut recv).await?;
-        Ok(bytes / (size as u64 + 4))
-    })
-}
-
-/// Takes all bytes of a stream in order, as they come.
-async fn count(recv: &mut RecvStream) -> Result<u64, Failure> {
-    let mut bytes = 0;
-    while let Some(chunk) = recv.read_chunk(usize::MAX, true).await? {
-        bytes += chunk.bytes.len() as u64;
-    }
-    Ok(bytes)
-}
-
-/// So many bytes over one stream.
-pub(super) async fn bulk(load: Load) -> Result<Sample, Failure> {
+async fn bulk(load: Load) -> Result<Sample, Failure> {
     let world = World::new(1, false).await?;
     let (here, there) = world.only()?;
-    let reader = tokio::spawn(async move {
-        let mut recv = there.accept_uni().await?;
-        count(&mut recv).await
-    });
-    let mut send = here.open_uni().await?;
-    let chunk = Bytes::from(vec![7; CHUNK]);
-    let watch = Stopwatch::start();
-    for _ in 0..load.size / CHUNK {
-        send.write_chunk(chunk.clone()).await?;
-    }
-    send.finish()?;
-    let read = reader.await??;
-    let sample = watch.rate(read);
+    let accepted = async move { Ok(there.accept_uni().await?) };
+    let sample = streams::bulk(load, here.open_uni().await?, accepted).await;
     world.close().await;
-    if read == load.size as u64 { Ok(sample) } else { Err(format!("{read} bytes arrived").into()) }
+    sample
 }
 
 /// Connections one after another, each made, used by nobody, and closed.
-pub(super) async fn handshakes(load: Load) -> Result<Sample, Failure> {
+async fn handshakes(load: Load) -> Result<Sample, Failure> {
     let keys = Keys::new()?;
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let server = Endpoint::server(keys.server()?, local)?;
@@ -233,34 +220,32 @@ pub(super) async fn handshakes(load: Load) -> Result<Sample, Failure> {
             });
         }
     });
-    let watch = Stopwatch::start();
-    let mut made = 0;
-    while watch.elapsed() < load.time {
-        // a node of its own for each, as at the other system
+    let sample = make_in_turn(load, async |_| {
+        // a node of its own for each, as at the other systems
         let mut client = Endpoint::client(local)?;
         client.set_default_client_config(keys.client()?);
         let connection = client.connect(address, NAME)?.await?;
         connection.close(0u32.into(), b"");
-        made += 1;
-    }
-    let sample = watch.rate(made);
+        Ok(())
+    })
+    .await;
     server.close(0u32.into(), b"");
     acceptor.await?;
-    Ok(sample)
+    sample
 }
 
 /// One message to each of many clients in turn, over a stream each.
-pub(super) async fn fan_out(load: Load, clients: usize) -> Result<Sample, Failure> {
+async fn fan_out(load: Load, clients: usize) -> Result<Sample, Failure> {
     let world = World::new(clients, false).await?;
     let mut streams = Vec::new();
     let mut readers = Vec::new();
     for (here, there) in world.connections.clone() {
-        readers.push(read_messages(here, load.size));
+        let accepted = async move { Ok(here.accept_uni().await?) };
+        readers.push(streams::count_messages(accepted, load.size));
         streams.push(there.open_uni().await?);
     }
-    let head = u32::try_from(load.size)?.to_be_bytes();
-    let one: Bytes = [&head[..], &vec![7; load.size]].concat().into();
-    let watch = Stopwatch::start();
+    let one = streams::message(load.size)?;
+    let watch = Stopwatch::start(load);
     let mut sent = 0;
     while watch.elapsed() < load.time {
         for stream in &mut streams {
@@ -275,9 +260,9 @@ pub(super) async fn fan_out(load: Load, clients: usize) -> Result<Sample, Failur
     for reader in readers {
         read += reader.await??;
     }
-    let sample = watch.rate(read);
+    let sample = watch.rate_of_all(sent, read);
     world.close().await;
-    if read == sent { Ok(sample) } else { Err(format!("{sent} messages were sent and {read} arrived").into()) }
+    sample
 }
 
 /// What a connection and end weighs that nobody uses, in KiB.
