@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use p2pcore::{Event, Identity, NetworkKey, Role, SecretKey, ServerKey};
+use bytes::Bytes;
+use p2pcore::{
+    Event, Id, Identity, NetworkKey, Role, SecretKey, ServerKey,
+    node::{Outcome, SendOptions},
+};
 use p2pcore_driver::{Endpoint, NodeHandle, Options, Runtime};
 use tokio::task::JoinHandle;
 
@@ -56,4 +60,20 @@ pub(crate) fn reader(node: NodeHandle) -> JoinHandle<()> {
             drop(delivery);
         }
     })
+}
+
+/// Waits until messages arrive there.
+pub(crate) async fn meet(from: &NodeHandle, to: Id) -> Result<(), Failure> {
+    let arrived = async {
+        loop {
+            if let Ok(mut outcomes) = from.try_send(&[to], Bytes::from_static(b"?"), SendOptions::default())
+                && let Some((_, Outcome::Delivered)) = outcomes.next().await
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, arrived).await?;
+    Ok(())
 }

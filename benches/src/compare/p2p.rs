@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Failure,
-    peers::{self, PATIENCE, options, reader},
+    peers::{self, PATIENCE, meet, options, reader},
 };
 
 const CHUNK: usize = 64 * 1024;
@@ -149,7 +149,7 @@ async fn send_batches(from: &NodeHandle, to: Id, load: Load) -> Result<Sample, F
     let data = Bytes::from(vec![7; load.size]);
     let batch = CHUNK / load.size;
     let mut open: VecDeque<BatchOutcomes> = VecDeque::new();
-    let watch = Stopwatch::start();
+    let watch = Stopwatch::start(load);
     let (mut sent, mut delivered) = (0, 0);
     while watch.elapsed() < load.time || !open.is_empty() {
         if watch.elapsed() < load.time {
@@ -232,6 +232,10 @@ async fn fan_out(load: Load, peers: usize) -> Result<Sample, Failure> {
     let world = World::new(peers, false).await?;
     let reading: Vec<_> = world.peers.iter().cloned().map(reader).collect();
     let to: Vec<Id> = world.peers.iter().map(NodeHandle::id).collect();
+    for id in &to {
+        // a peer knows that it is linked before the server does
+        meet(&world.server, *id).await?;
+    }
     let sample = send_to(&world.server, &to, load).await;
     reading.iter().for_each(JoinHandle::abort);
     world.stop().await;

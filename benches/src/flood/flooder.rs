@@ -21,10 +21,10 @@ use p2pcore::{
 };
 use p2pcore_driver::NodeHandle;
 
-use super::{Flood, nodes::meet};
+use super::Flood;
 use crate::{
     Failure,
-    peers::reader,
+    peers::{meet, reader},
     process::{JoinOptions, Ready, Usage, lines, print_line, threads},
 };
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Failure,
-    peers::{PATIENCE, reader},
+    peers::{meet, reader},
     process::{JoinOptions, Ready, Usage, lines, print_line, threads},
 };
 
@@ -95,20 +95,4 @@ async fn traffic(from: NodeHandle, to: Id, time: Duration) -> f64 {
         let _ = task.await;
     }
     100.0 * in_time.load(Ordering::Relaxed) as f64 / f64::from(offered.max(1))
-}
-
-/// Waits until messages arrive there.
-pub(super) async fn meet(from: &NodeHandle, to: Id) -> Result<(), Failure> {
-    let arrived = async {
-        loop {
-            if let Ok(mut outcomes) = from.try_send(&[to], Bytes::from_static(b"?"), SendOptions::default())
-                && let Some((_, Outcome::Delivered)) = outcomes.next().await
-            {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, arrived).await?;
-    Ok(())
 }
