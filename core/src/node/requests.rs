@@ -88,7 +88,7 @@ impl Node {
     /// No reply comes any more.
     pub(super) fn fail_requests(&mut self) {
         while let Some((rid, to)) = self.messages.requests.pop() {
-            self.request_over(rid, to, Err(Reason::UnknownOutcome));
+            self.request_over(rid, to, Err(Reason::Reset));
         }
         self.requests_changed();
     }
