@@ -331,7 +331,7 @@ fn what_is_under_way_at_the_stop_has_its_outcome_before_the_end() {
     let at = |wanted: &dyn Fn(&Event) -> bool| events.iter().position(wanted).unwrap_or_else(|| panic!("{events:?}"));
     let lost = Reason::UnknownOutcome;
     let sent = at(&|event| matches!(event, Event::Outcome { outcome: Outcome::Failed(reason), .. } if *reason == lost));
-    let asked = at(&|event| *event == Event::Reply { request, from: to, result: Err(Reason::Reset) });
+    let asked = at(&|event| *event == Event::Reply { request, from: to, result: Err(lost) });
     let end = at(&|event| *event == Event::Stopped);
     assert!(sent < end && asked < end, "{events:?}");
 }
