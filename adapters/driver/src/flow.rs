@@ -21,6 +21,11 @@ struct Account {
 }
 
 impl Account {
+    fn enter(&mut self, len: usize) {
+        self.messages += 1;
+        self.bytes += len;
+    }
+
     fn wait(&mut self, cx: &Context<'_>) {
         if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             self.waiting.push(cx.waker().clone());
@@ -58,9 +63,7 @@ impl Flow {
 
     fn enter(accounts: &mut BTreeMap<Id, Account>, to: &[Id], len: usize) {
         for id in to {
-            let account = accounts.entry(*id).or_default();
-            account.messages += 1;
-            account.bytes += len;
+            accounts.entry(*id).or_default().enter(len);
         }
     }
 
@@ -100,7 +103,7 @@ impl Flow {
             if !self.fits(account, message.len()) {
                 break;
             }
-            (account.messages, account.bytes) = (account.messages + 1, account.bytes + message.len());
+            account.enter(message.len());
             (entered, bytes) = (entered + 1, bytes + message.len());
         }
         if entered == 0 && !messages.is_empty() {

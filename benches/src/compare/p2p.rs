@@ -8,7 +8,6 @@ use p2pcore::{
     node::{Outcome, SendOptions},
 };
 use p2pcore_driver::{BatchOutcomes, Delivery, Endpoint, NodeHandle, Outcomes, Runtime};
-use p2pcore_tokio::TokioRuntime;
 use tokio::task::JoinHandle;
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
 use crate::{
     Failure,
     peers::{self, PATIENCE, meet, options, reader},
+    process::tokio_runtime,
 };
 
 const CHUNK: usize = 64 * 1024;
@@ -49,7 +49,7 @@ struct World {
 
 impl World {
     async fn new(peers: usize, relay_only: bool) -> Result<Self, Failure> {
-        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current()?);
+        let runtime = tokio_runtime()?;
         let mut founder = options(Role::Server, 0);
         founder.found = true;
         let server = Endpoint::start(runtime.clone(), founder)?;
@@ -129,6 +129,11 @@ async fn receipts(mut sent: Outcomes) -> Result<u64, Failure> {
     Ok(delivered)
 }
 
+/// Counts the receipts of one batch.
+async fn batch_receipts(sent: BatchOutcomes) -> u64 {
+    sent.all().await.into_iter().filter(|outcome| *outcome == Outcome::Delivered).count() as u64
+}
+
 /// Messages in order in one lane, each with its receipt.
 async fn messages(load: Load, relayed: bool) -> Result<Sample, Failure> {
     let (world, here, there) = World::pair(relayed).await?;
@@ -148,20 +153,20 @@ async fn messages(load: Load, relayed: bool) -> Result<Sample, Failure> {
 async fn send_batches(from: &NodeHandle, to: Id, load: Load) -> Result<Sample, Failure> {
     let data = Bytes::from(vec![7; load.size]);
     let batch = CHUNK / load.size;
-    let mut open: VecDeque<BatchOutcomes> = VecDeque::new();
+    let mut open = VecDeque::new();
     let watch = Stopwatch::start(load);
     let (mut sent, mut delivered) = (0, 0);
-    while watch.elapsed() < load.time || !open.is_empty() {
-        if watch.elapsed() < load.time {
-            open.push_back(from.send_batch(to, vec![data.clone(); batch], SendOptions::default()).await?);
-            sent += batch as u64;
-            if open.len() * batch <= OPEN {
-                continue;
-            }
+    while watch.elapsed() < load.time {
+        open.push_back(from.send_batch(to, vec![data.clone(); batch], SendOptions::default()).await?);
+        sent += batch as u64;
+        if open.len() * batch > OPEN
+            && let Some(outcomes) = open.pop_front()
+        {
+            delivered += batch_receipts(outcomes).await;
         }
-        if let Some(outcomes) = open.pop_front() {
-            delivered += outcomes.all().await.iter().filter(|outcome| **outcome == Outcome::Delivered).count() as u64;
-        }
+    }
+    for outcomes in open {
+        delivered += batch_receipts(outcomes).await;
     }
     let sample = watch.rate(delivered);
     if delivered == sent { Ok(sample) } else { Err(format!("{sent} were sent and {delivered} arrived").into()) }

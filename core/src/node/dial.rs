@@ -77,7 +77,7 @@ impl Node {
             return;
         }
         let remote = self.remote(id);
-        if remote.current.is_some() || remote.dialling.is_some() {
+        if remote.has_link_or_dial() {
             return;
         }
         let yields = if id.is_server() { self.remote(id).is_expected } else { id < self.id() };
@@ -104,7 +104,7 @@ impl Node {
 
     /// A message, a datagram or a stream waits for a link.
     pub(super) fn hurry(&mut self, now: Instant, id: Id) {
-        if self.wants(&id) && self.remotes.get(&id).is_none_or(|r| r.current.is_none() && r.dialling.is_none()) {
+        if self.wants(&id) && !self.remotes.get(&id).is_some_and(Remote::has_link_or_dial) {
             // dials that nobody wanted any more were not tried again, and no timer runs for them
             let pausing = self.timers.get(&Timer::Dial(id)).is_some();
             let waiting_for_backoff = pausing && self.remotes.get(&id).is_some_and(|r| r.attempt > 1);
@@ -187,7 +187,7 @@ impl Node {
             return;
         }
         let remote = self.remote(id);
-        if remote.current.is_some() || remote.dialling.is_some() {
+        if remote.has_link_or_dial() {
             return;
         }
         remote.attempt = remote.attempt.saturating_add(1);

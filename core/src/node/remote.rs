@@ -66,6 +66,13 @@ pub(super) struct Remote {
     pub(super) addresses: Vec<SocketAddr>,
 }
 
+impl Remote {
+    /// A link is there, or being made.
+    pub(super) fn has_link_or_dial(&self) -> bool {
+        self.current.or(self.dialling).is_some()
+    }
+}
+
 impl Node {
     pub(super) fn remote(&mut self, id: Id) -> &mut Remote {
         self.remotes.entry(id).or_default()
@@ -204,7 +211,7 @@ impl Node {
             return;
         }
         let idle = |id: &Id, remote: &Remote| {
-            remote.current.or(remote.dialling).is_none()
+            !remote.has_link_or_dial()
                 && remote.challenger.is_none()
                 && !self.streams.waits_for(id)
                 && remote.conversation.as_ref().is_none_or(|conversation| !conversation.wants_link())

@@ -14,6 +14,13 @@ pub struct Usage {
     pub limit: usize,
 }
 
+impl Usage {
+    /// It holds more than it may.
+    pub const fn is_over(&self) -> bool {
+        self.used > self.limit
+    }
+}
+
 impl Node {
     /// How full each bounded queue and table is, for tests and tools; it looks at everything. Of what each remote or each
     /// source prefix has, the fullest counts.
@@ -74,7 +81,7 @@ impl Node {
             RoleState::Server(_) => 0,
             RoleState::Peer(tables) => tables.online().len(),
         };
-        let apart = self.remotes.values().filter(|remote| remote.current.or(remote.dialling).is_none()).count();
+        let apart = self.remotes.values().filter(|remote| !remote.has_link_or_dial()).count();
         // an eighth more is forgotten at once, and looked for an eighth later
         let sessions = config.max_sessions + config.max_sessions / 4 + 1;
         let remotes = sessions + links + config.max_servers + self.awaited.len() + config.max_waiting_streams;

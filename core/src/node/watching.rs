@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use super::{Event, Node, Timer, Watch, roles::RoleState};
+use super::{Event, Node, Remote, Timer, Watch, roles::RoleState};
 use crate::{
     CommandError, Id, Name, Reason,
     link::LinkToken,
@@ -152,11 +152,10 @@ impl Node {
 
     /// Whether anything here wants the row of `id`.
     fn is_interested(&self, id: &Id) -> bool {
-        let linked = |remote: &super::Remote| remote.current.is_some() || remote.dialling.is_some();
         *id != self.id()
             && (self.watching.by_application.contains(&Watch::Id(*id))
                 || self.awaited.contains(id)
-                || self.remotes.get(id).is_some_and(linked)
+                || self.remotes.get(id).is_some_and(Remote::has_link_or_dial)
                 || self.has_traffic(id))
     }
 

@@ -6,7 +6,7 @@ use super::Breach;
 
 /// What is over its limit.
 pub fn over(id: Id, usage: &[Usage]) -> Vec<Breach> {
-    let over = usage.iter().filter(|usage| usage.used > usage.limit);
+    let over = usage.iter().filter(|usage| usage.is_over());
     let what = |usage: &Usage| format!("{}: {} of at most {}", usage.what, usage.used, usage.limit);
     over.map(|usage| Breach::new("limits", [id], what(usage))).collect()
 }

@@ -108,7 +108,7 @@ fn a_server_that_names_new_peers_without_end_fills_no_memory() {
             net.node(0).tell(now, peer, &Control::Directory(Update::Snapshot(snapshot)));
             // those that are gone are gone after a while
             net.run(secs(4));
-            let over: Vec<_> = net.node(1).usage().into_iter().filter(|usage| usage.used > usage.limit).collect();
+            let over: Vec<_> = net.node(1).usage().into_iter().filter(|usage| usage.is_over()).collect();
             assert!(over.is_empty(), "{over:?} after {} peers", 30 * (usize::from(round) + 1));
         }
     }

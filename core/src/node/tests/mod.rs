@@ -281,16 +281,22 @@ fn stopping_says_goodbye() {
     assert!(net.take_events(2).contains(&Event::Stopped));
 }
 
-/// As a program does that was started for one message: it takes it, answers, and stops, with nothing drained in between.
-#[test]
-fn what_was_said_before_the_stop_still_leaves() {
+/// Node 1 has sent a message to node 2 and asked it something, and node 2 has got both and taken neither.
+fn sent_and_asked() -> (Net, RequestId) {
     let mut net = Net::cluster(1, 2);
     net.run(secs(2));
     net.nodes[2].takes = false;
     let (now, to) = (net.now, net.id(2));
     net.send(1, 2, "take this");
-    net.node(1).request(now, to, Bytes::from_static(b"and say so"), None).unwrap();
+    let request = net.node(1).request(now, to, Bytes::from_static(b"and say so"), None).unwrap();
     net.run(Duration::from_millis(100));
+    (net, request)
+}
+
+/// As a program does that was started for one message: it takes it, answers, and stops, with nothing drained in between.
+#[test]
+fn what_was_said_before_the_stop_still_leaves() {
+    let (mut net, _) = sent_and_asked();
     let now = net.now;
     for event in net.take_events(2) {
         match event {
@@ -316,15 +322,9 @@ fn what_was_said_before_the_stop_still_leaves() {
 
 #[test]
 fn what_is_under_way_at_the_stop_has_its_outcome_before_the_end() {
-    let mut net = Net::cluster(1, 2);
-    net.run(secs(2));
-    net.nodes[2].takes = false;
-    let (now, to) = (net.now, net.id(2));
-    net.send(1, 2, "written");
-    let request = net.node(1).request(now, to, Bytes::from_static(b"asked"), None).unwrap();
-    net.run(Duration::from_millis(100));
+    let (mut net, request) = sent_and_asked();
     net.take_events(1);
-    let now = net.now;
+    let (now, to) = (net.now, net.id(2));
     net.node(1).stop(now);
     net.run(secs(2));
     let events = net.take_events(1);

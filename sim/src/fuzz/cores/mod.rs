@@ -426,7 +426,7 @@ impl Bench {
     }
 
     fn judge(&self) {
-        let over: Vec<_> = self.node.usage().into_iter().filter(|usage| usage.used > usage.limit).collect();
+        let over: Vec<_> = self.node.usage().into_iter().filter(|usage| usage.is_over()).collect();
         assert!(over.is_empty(), "{over:?}");
     }
 }
