@@ -88,7 +88,9 @@ impl Node {
     /// No reply comes any more.
     pub(super) fn fail_requests(&mut self) {
         while let Some((rid, to)) = self.messages.requests.pop() {
-            self.request_over(rid, to, Err(Reason::Reset));
+            // a message to the Master may have arrived: only the answer that says so is missing
+            let is_message = self.to_master.get(&rid).is_some_and(|pending| pending.send.is_some());
+            self.request_over(rid, to, Err(if is_message { Reason::UnknownOutcome } else { Reason::Reset }));
         }
         self.requests_changed();
     }
