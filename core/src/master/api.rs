@@ -35,6 +35,11 @@ pub enum StartError {
         "the saved state of the Master is not one that was ever written ({0}): restore it, or remove it to come back as a new member"
     )]
     State(#[from] StateError),
+    /// The saved roster's entry is none that the saved log has or had.
+    #[error(
+        "the saved state of the Master is not one that was ever written (its roster is of entry {0}, beyond the log): restore it, or remove it to come back as a new member"
+    )]
+    RosterBeyondLog(u64),
     /// The settings do not work.
     #[error(transparent)]
     Timing(#[from] TimingError),

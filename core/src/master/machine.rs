@@ -133,6 +133,10 @@ impl Council {
             }
         };
         let raft = timed(now, id, durable.raft.clone(), &settings, &rng, 0)?;
+        // a leader would write its roster again and again until one stands behind that entry
+        if durable.roster_index > raft.raft().last_index() {
+            return Err(StartError::RosterBeyondLog(durable.roster_index));
+        }
         let mut council = Self {
             id,
             incarnation,

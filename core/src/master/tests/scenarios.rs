@@ -450,13 +450,22 @@ fn a_dead_master_is_replaced_within_a_second() {
 fn a_damaged_state_is_refused_with_the_way_out() {
     let mut world = World::of(1, 1);
     world.run(1_000);
-    let mut durable = world.hosts[&1].disk.clone().unwrap();
+    let sound = world.hosts[&1].disk.clone().unwrap();
+    let begin = |durable: Durable| {
+        let incarnation = membership(1).join;
+        let start = Start::Saved(Box::new(durable));
+        Council::new(world.local(1), server(1), incarnation, start, world.settings, world.rng.clone()).err()
+    };
+    assert_eq!(begin(sound.clone()), None);
+    let mut durable = sound.clone();
     durable.raft.hard_state.commit += 9;
-    let start = Start::Saved(Box::new(durable));
-    let rng = world.rng.clone();
-    let incarnation = membership(1).join;
-    let error = Council::new(world.local(1), server(1), incarnation, start, world.settings, rng).err().unwrap();
+    let error = begin(durable).unwrap();
     assert!(matches!(error, StartError::State(_)) && error.to_string().contains("remove it"), "{error}");
+    for beyond in [u64::MAX, sound.raft.snapshot.index + sound.raft.entries.len() as u64 + 1] {
+        let error = begin(Durable { roster_index: beyond, ..sound.clone() }).unwrap();
+        assert_eq!(error, StartError::RosterBeyondLog(beyond));
+        assert!(error.to_string().contains("remove it"), "{error}");
+    }
 }
 
 #[test]
