@@ -71,7 +71,7 @@ impl Conversation {
         if let Some(session) = self.outbox.poll_open() {
             return Some(SessionMessage::Open { session });
         }
-        self.inbox.poll_receipt().map(SessionMessage::Receipt)
+        self.inbox.poll_receipt(self.outbox.lanes_ready() != 0).map(SessionMessage::Receipt)
     }
 
     /// Takes a message from the link's control stream; without a link it is ignored. Look at
@@ -121,10 +121,11 @@ impl Conversation {
         self.inbox.receive(lane, bytes)
     }
 
-    /// The application has taken a message that arrived in this conversation: a receipt goes out. In any order; what is
-    /// unknown or was given before is ignored.
-    pub fn handed(&mut self, _now: Instant, lane: u8, seq: u64) {
-        self.inbox.handed(lane, seq);
+    /// The application has taken a message that arrived in this conversation: a receipt goes out; at once if the sender's
+    /// application waits for it, else with what goes out next, after 25 ms at the latest. In any order; what is unknown or
+    /// was given before is ignored.
+    pub fn handed(&mut self, now: Instant, lane: u8, seq: u64) {
+        self.inbox.handed(now, lane, seq);
     }
 
     /// The next event.
@@ -132,14 +133,16 @@ impl Conversation {
         self.outbox.poll_event().or_else(|| self.inbox.poll_event())
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout): a message may expire. At most 5 ms late.
+    /// When to call [`handle_timeout`](Self::handle_timeout): a message may expire, at most 5 ms ago, or a receipt has waited
+    /// long enough for something to go with.
     pub fn deadline(&self) -> Option<Instant> {
-        self.outbox.deadline()
+        [self.outbox.deadline(), self.inbox.deadline()].into_iter().flatten().min()
     }
 
-    /// Gives the messages that have expired their outcome.
+    /// Gives the messages that have expired their outcome, and [`poll_control`](Self::poll_control) the receipts that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.outbox.expire(now);
+        self.inbox.handle_timeout(now);
     }
 
     /// Gives every message of ours an outcome: `reason`, or `unknown_outcome` if it was written to a link.

@@ -1,14 +1,24 @@
 //! The receiving end of a conversation: what has arrived, what was handed over, and what to tell the sender of it.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
 use super::{
-    ConversationEvent, Heard, MAX_LANES, MAX_RUNS, Receipt, SessionId, Violation,
+    ConversationEvent, Heard, Kind, MAX_LANES, MAX_RUNS, Receipt, SessionId, Violation,
     frame::{Assembler, Item},
 };
 use crate::Config;
+
+/// How long a receipt that nobody waits for may wait for something to go with; as long as QUIC's acknowledgements may
+/// (RFC 9000, section 13.2.1), so that it makes no packet of its own where those do.
+const OWED_FOR: Duration = Duration::from_millis(25);
+/// What the sender keeps for want of such receipts, at most.
+const MAX_OWED_MESSAGES: usize = 32;
+const MAX_OWED_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Inbox {
@@ -19,6 +29,7 @@ pub(super) struct Inbox {
     lanes: Vec<ReceiveLane>,
     unhanded_messages: usize,
     unhanded_bytes: usize,
+    owed: Option<Owed>,
     events: VecDeque<ConversationEvent>,
     max_message: usize,
     max_messages: usize,
@@ -37,11 +48,23 @@ struct ReceiveLane {
     /// Runs of numbers handed over past one that is not, to be told once.
     also: VecDeque<(u64, u64)>,
     receipt_due: bool,
+    /// As above, but it can wait.
+    receipt_owed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Unhanded {
     seq: u64,
+    bytes: usize,
+    /// The sender's application waits for the receipt, and not for a reply or nothing.
+    is_awaited: bool,
+}
+
+/// Receipts that wait for something to go with.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    until: Instant,
+    messages: usize,
     bytes: usize,
 }
 
@@ -53,6 +76,7 @@ impl Inbox {
             lanes: Vec::new(),
             unhanded_messages: 0,
             unhanded_bytes: 0,
+            owed: None,
             events: VecDeque::new(),
             max_message: config.max_message,
             max_messages: config.max_unhanded_messages,
@@ -90,7 +114,7 @@ impl Inbox {
                 Item::Message(kind, data) => {
                     let seq = receiver.base.saturating_add(receiver.next);
                     receiver.advance(1)?;
-                    receiver.unhanded.push_back(Unhanded { seq, bytes: data.len() });
+                    receiver.unhanded.push_back(Unhanded { seq, bytes: data.len(), is_awaited: kind == Kind::Message });
                     self.unhanded_messages += 1;
                     self.unhanded_bytes = self.unhanded_bytes.saturating_add(data.len());
                     self.events.push_back(ConversationEvent::Arrived { lane, seq, kind, data });
@@ -100,11 +124,41 @@ impl Inbox {
         Ok(())
     }
 
-    pub(super) fn handed(&mut self, lane: u8, seq: u64) {
+    pub(super) fn handed(&mut self, now: Instant, lane: u8, seq: u64) {
         let Some(receiver) = self.lanes.get_mut(usize::from(lane)) else { return };
-        if let Some(bytes) = receiver.handed(seq) {
-            self.unhanded_messages = self.unhanded_messages.saturating_sub(1);
-            self.unhanded_bytes = self.unhanded_bytes.saturating_sub(bytes);
+        let Some(Unhanded { bytes, is_awaited, .. }) = receiver.handed(seq) else { return };
+        self.unhanded_messages = self.unhanded_messages.saturating_sub(1);
+        self.unhanded_bytes = self.unhanded_bytes.saturating_sub(bytes);
+        if !is_awaited {
+            self.owe(now, bytes);
+        }
+    }
+
+    fn owe(&mut self, now: Instant, bytes: usize) {
+        let owed = self.owed.get_or_insert(Owed { until: now + OWED_FOR, messages: 0, bytes: 0 });
+        owed.messages += 1;
+        owed.bytes = owed.bytes.saturating_add(bytes);
+        if owed.messages >= MAX_OWED_MESSAGES || owed.bytes >= MAX_OWED_BYTES {
+            self.tell_owed();
+        }
+    }
+
+    /// The receipts that wait go now.
+    fn tell_owed(&mut self) {
+        self.owed = None;
+        for lane in &mut self.lanes {
+            lane.receipt_due |= std::mem::take(&mut lane.receipt_owed);
+        }
+    }
+
+    /// When receipts have waited long enough.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.owed.filter(|_| self.open).map(|owed| owed.until)
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.owed.is_some_and(|owed| owed.until <= now) {
+            self.tell_owed();
         }
     }
 
@@ -149,14 +203,19 @@ impl Inbox {
 
     pub(super) fn detach(&mut self) {
         self.open = false;
+        self.owed = None;
         for lane in &mut self.lanes {
             lane.assembler = Assembler::default();
         }
     }
 
-    pub(super) fn poll_receipt(&mut self) -> Option<Receipt> {
+    /// `is_joined` says that something else goes out now.
+    pub(super) fn poll_receipt(&mut self, is_joined: bool) -> Option<Receipt> {
         if !self.open {
             return None;
+        }
+        if self.owed.is_some() && (is_joined || self.lanes.iter().any(|lane| lane.receipt_due)) {
+            self.tell_owed();
         }
         let (index, lane) = self.lanes.iter_mut().enumerate().find(|(_, lane)| lane.receipt_due)?;
         Some(lane.receipt(u8::try_from(index).ok()?))
@@ -172,20 +231,24 @@ impl ReceiveLane {
         }
     }
 
-    /// The size of message `seq` if it was not handed over before.
-    fn handed(&mut self, seq: u64) -> Option<usize> {
+    /// Message `seq` if it was not handed over before.
+    fn handed(&mut self, seq: u64) -> Option<Unhanded> {
         let index = match self.unhanded.front() {
             Some(front) if front.seq == seq => 0,
             _ => self.unhanded.binary_search_by_key(&seq, |unhanded| unhanded.seq).ok()?,
         };
         let message = self.unhanded.remove(index)?;
         if let Some(number) = seq.checked_sub(self.base) {
-            self.receipt_due = true;
+            if message.is_awaited {
+                self.receipt_due = true;
+            } else {
+                self.receipt_owed = true;
+            }
             if number > self.below() {
                 self.note_also(number);
             }
         }
-        Some(message.bytes)
+        Some(message)
     }
 
     fn note_also(&mut self, number: u64) {
@@ -214,6 +277,7 @@ impl ReceiveLane {
         let mut also: Vec<_> = self.also.drain(..count).collect();
         also.sort_unstable();
         self.receipt_due = !self.also.is_empty();
+        self.receipt_owed = false;
         Receipt { lane, below, also }
     }
 
@@ -221,6 +285,7 @@ impl ReceiveLane {
     fn tell_all(&mut self) {
         self.also.clear();
         self.receipt_due = self.next > 0;
+        self.receipt_owed = false;
         let mut last = None;
         for unhanded in &self.unhanded {
             let Some(number) = unhanded.seq.checked_sub(self.base) else { continue };

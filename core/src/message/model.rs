@@ -120,8 +120,15 @@ fn seed(life: u64) -> [u8; 16] {
     (u128::from(life) << 64 | 1).to_le_bytes()
 }
 
+/// Begins with the tag if there is room for it.
 fn payload(tag: u64, size: usize) -> Bytes {
-    (0..size).map(|i| (tag as usize).wrapping_mul(31).wrapping_add(i) as u8).collect()
+    let rest = (8..size).map(|i| (tag as usize).wrapping_mul(31).wrapping_add(i) as u8);
+    tag.to_be_bytes().into_iter().take(size).chain(rest).collect()
+}
+
+/// Both kinds of receipts: those that are awaited, and those that can wait for something to go with.
+fn kind(tag: u64, size: usize) -> Kind {
+    if size >= 8 && tag.is_multiple_of(2) { Kind::Message } else { Kind::Request { rid: tag } }
 }
 
 impl World {
@@ -203,7 +210,7 @@ impl World {
         let tag = self.sent.len() as u64;
         let End { conversation, life, blocked, .. } = &mut self.ends[from];
         let expires = self.now + Duration::from_millis(ttl_ms);
-        let message = Outgoing { lane, kind: Kind::Request { rid: tag }, data: payload(tag, size), expires, tag };
+        let message = Outgoing { lane, kind: kind(tag, size), data: payload(tag, size), expires, tag };
         match conversation.send(self.now, message) {
             Ok(()) => {
                 let patient = ttl_ms > 1000;
@@ -323,7 +330,11 @@ impl World {
     }
 
     fn arrived(&mut self, end: usize, lane: u8, seq: u64, kind: Kind, data: &Bytes) {
-        let Kind::Request { rid: tag } = kind else { panic!("{kind:?}") };
+        let tag = match kind {
+            Kind::Message => data.clone().get_u64(),
+            Kind::Request { rid } => rid,
+            other => panic!("{other:?}"),
+        };
         let sent = self.sent.get_mut(&tag).unwrap();
         assert!(!std::mem::replace(&mut sent.arrived, true), "{tag} arrived twice");
         assert!(sent.from == 1 - end && sent.lane == lane && *data == payload(tag, sent.size), "{tag} is damaged");
@@ -357,13 +368,20 @@ impl World {
         for end in 0..2 {
             self.attach(end);
         }
+        let mut waited = false;
         loop {
             let mut moved = self.settle();
             for end in 0..2 {
                 moved |= self.take(end, 0);
             }
-            if !moved {
+            if moved {
+                waited = false;
+            } else if waited {
                 break;
+            } else {
+                // for receipts that wait for something to go with
+                self.wait(25);
+                waited = true;
             }
         }
         for End { conversation, life, blocked, .. } in &self.ends {

@@ -1,5 +1,7 @@
 //! The rules of delivery, one test each.
 
+mod owed;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},

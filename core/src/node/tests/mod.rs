@@ -8,6 +8,7 @@ mod master;
 mod master_hostile;
 mod net;
 mod on_demand;
+mod packets;
 mod quota;
 mod replaced;
 mod servers;
