@@ -50,6 +50,16 @@ pub(crate) enum Sought {
     Master,
 }
 
+/// Some messages of a batch.
+pub(crate) struct Batch {
+    pub(crate) to: Id,
+    pub(crate) messages: Vec<Bytes>,
+    pub(crate) options: SendOptions,
+    pub(crate) slot: Arc<BatchSlot>,
+    /// The first of these is so many messages behind the first one of the batch.
+    pub(crate) first: usize,
+}
+
 /// Waits for its turn in a bounded queue.
 pub(crate) enum Command {
     Send {
@@ -58,14 +68,7 @@ pub(crate) enum Command {
         options: SendOptions,
         waiter: Waiter,
     },
-    /// The first of these is so many messages behind the first one of its batch.
-    SendBatch {
-        to: Id,
-        messages: Vec<Bytes>,
-        options: SendOptions,
-        slot: Arc<BatchSlot>,
-        first: usize,
-    },
+    SendBatch(Batch),
     SendToMaster {
         data: Bytes,
         options: SendOptions,
@@ -118,7 +121,7 @@ impl Command {
     /// How many commands it counts for in a turn of the driver.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::SendBatch { messages, .. } => messages.len().max(1),
+            Self::SendBatch(batch) => batch.messages.len().max(1),
             _ => 1,
         }
     }

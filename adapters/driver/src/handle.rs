@@ -11,7 +11,7 @@ use p2pcore::{
 
 use crate::{
     BatchOutcomes, ByteStream, Delivery, Events, Outcomes, RequestError,
-    command::{Command, Notice, Sought, To},
+    command::{Batch, Command, Notice, Sought, To},
     delivery::Inbound,
     events::Hub,
     flow::Flow,
@@ -117,7 +117,7 @@ impl NodeHandle {
             let (count, bytes) = poll_fn(|cx| self.0.flow.poll_enter_some(cx, to, run)).await;
             let mut entered = Entered { shared: &self.0, to: &[to], messages: count, bytes, armed: true };
             let rest = messages.split_off(count);
-            let command = Command::SendBatch { to, messages, options, slot: slot.clone(), first };
+            let command = Command::SendBatch(Batch { to, messages, options, slot: slot.clone(), first });
             match self.0.commands.put(command).await {
                 Ok(()) => entered.armed = false,
                 Err(_) if first == 0 => return Err(CommandError::Stopped),

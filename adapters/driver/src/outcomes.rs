@@ -116,12 +116,19 @@ impl BatchSlot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whoever waits does it for all of them.
     fn put(&self, index: usize, outcome: Outcome) -> Option<Waker> {
+        self.put_all(&[(index, outcome)])
+    }
+
+    /// Whoever waits does it for all of them. Gives back whom to wake, if this were the last.
+    #[must_use]
+    pub(crate) fn put_all(&self, outcomes: &[(usize, Outcome)]) -> Option<Waker> {
         let mut state = self.lock();
-        let place = state.outcomes.get_mut(index)?;
-        if place.replace(outcome).is_none() {
-            state.left -= 1;
+        for (index, outcome) in outcomes {
+            let Some(place) = state.outcomes.get_mut(*index) else { continue };
+            if place.replace(*outcome).is_none() {
+                state.left -= 1;
+            }
         }
         if state.left == 0 { state.waker.take() } else { None }
     }

@@ -130,6 +130,8 @@ pub(crate) struct Script {
     pub(crate) backdated: usize,
     /// To these, `send`, `request` and `reply` give the message back.
     pub(crate) full: Vec<Id>,
+    /// What is never taken.
+    pub(crate) spurned: Option<Bytes>,
     pub(crate) sent: Vec<(Vec<Id>, Bytes)>,
     pub(crate) replies: Vec<(ReplyToken, Result<Bytes, Reason>)>,
     pub(crate) handed: Vec<Receipt>,
@@ -265,6 +267,9 @@ impl Machine for Fake {
     fn send(&mut self, _now: Instant, to: &[Id], data: Bytes, _options: SendOptions) -> Result<SendId, CommandError> {
         let mut script = self.script();
         Self::refuse(&script, to, &data)?;
+        if script.spurned.as_ref() == Some(&data) {
+            return Err(CommandError::Failed(Reason::Refused));
+        }
         script.sent.push((to.to_vec(), data));
         Ok(SendId(script.sent.len() as u64))
     }

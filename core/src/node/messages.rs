@@ -42,6 +42,27 @@ pub(super) struct Correspondent {
     pub(super) conversation: u64,
 }
 
+impl Correspondent {
+    /// The application gets messages and their outcomes as they are; the rest is given back: the node has a say in it.
+    pub(super) fn news(&self, event: ConversationEvent) -> Result<Event, ConversationEvent> {
+        match event {
+            ConversationEvent::Arrived { lane, seq, kind: Kind::Message, data } => {
+                let receipt = self.receipt(lane, seq);
+                Ok(Event::Message { from: self.id, name: self.name.clone(), lane, data, receipt })
+            }
+            ConversationEvent::Outcome { tag, outcome } if tag & REQUEST == 0 => {
+                Ok(Event::Outcome { send: SendId(tag), to: self.id, outcome })
+            }
+            ConversationEvent::Unblocked => Ok(Event::Unblocked { to: self.id }),
+            rest => Err(rest),
+        }
+    }
+
+    fn receipt(&self, lane: u8, seq: u64) -> Receipt {
+        Receipt { from: self.id, conversation: self.conversation, lane, seq }
+    }
+}
+
 /// Who waits for a reply.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
@@ -137,7 +158,7 @@ impl Node {
         {
             // linked: no table is asked, and no link is wanted
             match conversation.send(now, outgoing) {
-                Ok(()) => _ = self.unwritten.insert(id),
+                Ok(()) => remote.note_unwritten(id, &mut self.unwritten),
                 Err(_) => self.event(Event::Outcome { send, to: id, outcome: Outcome::Failed(Reason::Full) }),
             }
             return;
@@ -259,7 +280,7 @@ impl Node {
         let Some(remote) = remote else { return };
         if let Some(conversation) = &mut remote.conversation {
             conversation.handed(now, lane, seq);
-            self.unwritten.insert(from);
+            remote.note_unwritten(from, &mut self.unwritten);
             if !remote.unread.is_empty() {
                 self.read_on(now, from);
             }
@@ -309,13 +330,13 @@ impl Node {
     }
 
     pub(super) fn on_conversation_event(&mut self, now: Instant, from: &Correspondent, event: ConversationEvent) {
-        match event {
-            ConversationEvent::Arrived { lane, seq, kind, data } => {
-                let receipt = Receipt { from: from.id, conversation: from.conversation, lane, seq };
-                self.on_arrived(now, &from.name, receipt, kind, data);
+        match from.news(event) {
+            Ok(event) => self.event(event),
+            Err(ConversationEvent::Arrived { lane, seq, kind, data }) => {
+                self.on_arrived(now, &from.name, from.receipt(lane, seq), kind, data);
             }
-            ConversationEvent::Outcome { tag, outcome } => self.on_outcome(from.id, tag, outcome),
-            ConversationEvent::Unblocked => self.event(Event::Unblocked { to: from.id }),
+            Err(ConversationEvent::Outcome { tag, outcome }) => self.on_request_outcome(tag, outcome),
+            Err(ConversationEvent::Unblocked) => {}
         }
     }
 
@@ -372,12 +393,9 @@ impl Node {
         self.event(Event::Request { from, name: name.clone(), data, token, receipt });
     }
 
-    fn on_outcome(&mut self, to: Id, tag: u64, outcome: Outcome) {
+    fn on_request_outcome(&mut self, tag: u64, outcome: Outcome) {
         if tag == REPLY {
             return;
-        }
-        if tag & REQUEST == 0 {
-            return self.event(Event::Outcome { send: SendId(tag), to, outcome });
         }
         match outcome {
             // the reply says what became of it

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Node, Timer, messages::Correspondent, twins::Accused};
+use super::{Node, Output, Timer, messages::Correspondent, twins::Accused};
 use crate::{
     Id, Name,
     link::LinkToken,
-    message::{Conversation, ConversationEvent, Violation},
+    message::{Conversation, Violation},
     wire::{CloseCode, Control},
 };
 
@@ -54,6 +54,8 @@ pub(super) struct Remote {
     /// A datagram found no link: one is wanted until then.
     pub(super) wanted_until: Option<Instant>,
     pub(super) conversation: Option<Conversation>,
+    /// It stands in the node's list of conversations that have something to say.
+    is_noted: bool,
     /// Tells the messages of one conversation from those of the next.
     pub(super) conversation_number: u64,
     /// When the last link ended.
@@ -70,6 +72,13 @@ impl Remote {
     /// A link is there, or being made.
     pub(super) fn has_link_or_dial(&self) -> bool {
         self.current.or(self.dialling).is_some()
+    }
+
+    /// The conversation has something to say. Asked for every message, so the list is looked through for the first alone.
+    pub(super) fn note_unwritten(&mut self, id: Id, unwritten: &mut BTreeSet<Id>) {
+        if !std::mem::replace(&mut self.is_noted, true) {
+            unwritten.insert(id);
+        }
     }
 }
 
@@ -98,6 +107,7 @@ impl Node {
     /// Moves what the conversation wants said to the link, and its events to the application.
     pub(super) fn pump(&mut self, now: Instant, id: Id) {
         let Some(remote) = self.remotes.get_mut(&id) else { return };
+        remote.is_noted = false;
         let Some(conversation) = &mut remote.conversation else { return };
         if remote.current.is_none() {
             self.watching.touch(id);
@@ -134,15 +144,24 @@ impl Node {
         while let Some(remote) = self.remotes.get_mut(&id)
             && let Some(conversation) = remote.conversation.as_mut()
         {
-            // many at once: they are not worth a lookup each
-            let events: Vec<ConversationEvent> = std::iter::from_fn(|| conversation.poll_event()).collect();
-            if events.is_empty() {
+            let Some(mut event) = conversation.poll_event() else {
                 self.timers.set(Timer::Conversation(id), conversation.deadline());
                 return;
-            }
+            };
             let from = Correspondent { id, name: remote.name.clone(), conversation: remote.conversation_number };
-            for event in events {
-                self.on_conversation_event(now, &from, event);
+            // many at once: they are not worth a lookup each
+            let rest = loop {
+                match from.news(event) {
+                    Ok(news) => self.outputs.push_back(Output::Event(news)),
+                    Err(rest) => break Some(rest),
+                }
+                match conversation.poll_event() {
+                    Some(next) => event = next,
+                    None => break None,
+                }
+            };
+            if let Some(rest) = rest {
+                self.on_conversation_event(now, &from, rest);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Who waits for what: takes commands to the node, and what comes of them back to the tasks that asked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     task::Waker,
     time::{Duration, Instant},
@@ -14,13 +14,16 @@ use p2pcore::{
     master::Token,
     node::{Guard, MemberCommand, Outcome, ReplyToken, RequestId, SendId, SendOptions},
 };
-use rustc_hash::FxHashMap;
 
-use super::{machine::Machine, streams::Streams};
+use super::{
+    machine::Machine,
+    sent::{Run, Sent, SentTable},
+    streams::Streams,
+};
 use crate::{
     ByteStream, Outcomes, RequestError,
     clocks::Clocks,
-    command::{Command, Notice, Sought, To},
+    command::{Batch, Command, Notice, Sought, To},
     delivery::Inbound,
     events::Hub,
     flow::Flow,
@@ -35,17 +38,6 @@ const MAX_PARKED: usize = 65_536;
 
 /// Datagrams that the application has not taken; past it, the oldest goes.
 const MAX_DATAGRAMS: usize = 1_024;
-
-/// A message on its way.
-struct Sent {
-    to: To,
-    /// Destinations without an outcome; empty if there is only one destination.
-    open: Vec<Id>,
-    len: usize,
-    waiter: Waiter,
-    /// It stands in the accounts of the flow.
-    is_entered: bool,
-}
 
 /// So much is no longer under way to a destination.
 struct Left {
@@ -117,7 +109,7 @@ pub(crate) struct Desk {
     datagrams: Arc<Shelf<(Id, Bytes)>>,
     accepted: Sender<ByteStream>,
     notices: Arc<Tray<Notice>>,
-    sent: FxHashMap<SendId, Sent>,
+    sent: SentTable,
     requests: HashMap<RequestId, oneshot::Sender<Result<Bytes, RequestError>>>,
     streams: Streams,
     /// In the order in which they came.
@@ -157,7 +149,7 @@ impl Desk {
             datagrams,
             accepted,
             notices,
-            sent: FxHashMap::default(),
+            sent: SentTable::default(),
             requests: HashMap::new(),
             streams: Streams::default(),
             parked: VecDeque::new(),
@@ -199,12 +191,7 @@ impl Desk {
             Command::Send { to, data, options, waiter } => {
                 self.submit(machine, now, Parked::Send { to, data, options, waiter });
             }
-            Command::SendBatch { to, messages, options, slot, first } => {
-                for (index, data) in (first..).zip(messages) {
-                    let waiter = Waiter::Batch(slot.clone(), index);
-                    self.submit(machine, now, Parked::Send { to: To::One(to), data, options, waiter });
-                }
-            }
+            Command::SendBatch(batch) => self.submit_batch(machine, now, batch),
             Command::SendToMaster { data, options, waits, reply } => {
                 let seen = machine.master().and_then(|view| view.master());
                 self.submit(machine, now, Parked::SendToMaster { seen, data, options, waits, reply });
@@ -315,6 +302,39 @@ impl Desk {
         if let Some(message) = refused {
             self.park(message);
         }
+    }
+
+    /// As [`submit`](Self::submit) for each; what the node takes in a row is noted together.
+    fn submit_batch(&mut self, machine: &mut impl Machine, now: Instant, batch: Batch) {
+        let Batch { to, messages, options, slot, first } = batch;
+        // a look at all of them first: they come from another core, and what is fetched together is waited for once
+        let lens: Vec<usize> = messages.iter().map(Bytes::len).collect();
+        let mut run: Option<Run> = None;
+        for ((index, data), len) in (first..).zip(messages).zip(&lens) {
+            let parked = |data| {
+                let waiter = Waiter::Batch(slot.clone(), index);
+                Parked::Send { to: To::One(to), data, options, waiter }
+            };
+            if !self.held.is_empty() && self.held.contains_key(&to) {
+                self.park(parked(data));
+                continue;
+            }
+            match machine.send(now, &[to], data, options) {
+                Ok(id) => {
+                    let place = (id, index);
+                    if !run.as_mut().is_some_and(|run| run.takes(place, *len)) {
+                        let over = run.replace(Run::new(to, slot.clone(), place, *len, lens.len()));
+                        over.into_iter().for_each(|over| self.sent.insert_run(over));
+                    }
+                }
+                Err(CommandError::Blocked { data, .. }) => self.park(parked(data)),
+                Err(error) => {
+                    let reason = RequestError::from(error).reason();
+                    self.fail(&[to], *len, &Waiter::Batch(slot.clone(), index), reason);
+                }
+            }
+        }
+        run.into_iter().for_each(|run| self.sent.insert_run(run));
     }
 
     fn park(&mut self, message: Parked) {
@@ -439,24 +459,10 @@ impl Desk {
     }
 
     fn outcome(&mut self, id: SendId, to: Id, outcome: Outcome) {
-        let Entry::Occupied(mut entry) = self.sent.entry(id) else { return };
-        let sent = entry.get_mut();
-        let over = match &sent.to {
-            To::One(one) if *one != to => return,
-            To::One(_) => true,
-            To::Many(_) => {
-                let Some(at) = sent.open.iter().position(|open| *open == to) else { return };
-                sent.open.swap_remove(at);
-                sent.open.is_empty()
-            }
-        };
-        self.waiting.extend(sent.waiter.put(to, outcome));
-        let (len, is_entered) = (sent.len, sent.is_entered);
-        if over {
-            entry.remove();
-        }
-        if is_entered {
-            self.leave(to, len);
+        let Some((waker, left)) = self.sent.outcome(id, to, outcome) else { return };
+        self.waiting.extend(waker);
+        if left.is_entered {
+            self.leave(to, left.len);
         }
     }
 
@@ -483,24 +489,16 @@ impl Desk {
                 self.hub.put(Event::Unblocked { to });
             }
         }
+        self.sent.flush(&mut self.waiting);
         self.waiting.drain(..).for_each(Waker::wake);
     }
 
     /// The node is over: whoever still waits learns that, each once.
     pub(crate) fn close(&mut self) {
-        for (_, sent) in std::mem::take(&mut self.sent) {
-            let open = match &sent.to {
-                To::One(one) => std::slice::from_ref(one),
-                To::Many(_) => &sent.open[..],
-            };
-            // it may have been handed over with the receipt still on its way
-            let reason = Reason::UnknownOutcome;
-            if sent.is_entered {
-                self.fail(open, sent.len, &sent.waiter, reason);
-            } else {
-                self.waiting.extend(open.iter().filter_map(|to| sent.waiter.put(*to, Outcome::Failed(reason))));
-            }
-        }
+        let mut open = Vec::new();
+        // it may have been handed over with the receipt still on its way
+        self.sent.close(Reason::UnknownOutcome, &mut self.waiting, |to, len| open.push((to, len)));
+        open.into_iter().for_each(|(to, len)| self.leave(to, len));
         for message in std::mem::take(&mut self.parked) {
             if let Parked::Send { to, data, waiter, .. } = message {
                 self.fail(to.as_slice(), data.len(), &waiter, Reason::Reset);
@@ -521,7 +519,7 @@ impl Desk {
     pub(crate) fn too_late(&mut self, command: Command) {
         match command {
             Command::Send { to, data, waiter, .. } => self.fail(to.as_slice(), data.len(), &waiter, Reason::Reset),
-            Command::SendBatch { to, messages, slot, first, .. } => {
+            Command::SendBatch(Batch { to, messages, slot, first, .. }) => {
                 for (index, data) in (first..).zip(messages) {
                     self.fail(&[to], data.len(), &Waiter::Batch(slot.clone(), index), Reason::Reset);
                 }

@@ -8,6 +8,7 @@
 
 mod desk;
 mod machine;
+mod sent;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,4 @@
+mod batches;
 mod master;
 
 use std::{
