@@ -4,10 +4,7 @@ use std::hint::black_box;
 
 use benches::RelayStar;
 use criterion::{BatchSize, Criterion, Throughput};
-use p2pcore::{
-    Cipher,
-    relay::{HEADER_LEN, RelayKeys, RelayLink, Slot},
-};
+use p2pcore::relay::{HEADER_LEN, RelayKeys, RelayLink, Slot};
 
 const LEN: usize = 1_216;
 /// So many packets wait for each other at once: they stay in the second-level cache.
@@ -53,7 +50,7 @@ fn main() {
 }
 
 fn ends() -> (RelayLink, RelayLink) {
-    let end = |began, relays| RelayLink::new(RelayKeys::derive(&[9; 32], Cipher::Aes128Gcm, began, relays));
+    let end = |began, relays| RelayLink::new(RelayKeys::derive(&[9; 32], began, relays));
     (end(true, false), end(false, true))
 }
 

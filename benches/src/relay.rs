@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use p2pcore::{
-    Cipher, Config,
+    Config,
     prefix::Prefix,
     relay::{Forwarder, RelayKeys, RelayLink, Slot, Verdict},
 };
@@ -35,9 +35,9 @@ impl RelayStar {
             let mut exported = [5; 32];
             exported[..8].copy_from_slice(&owner.to_be_bytes());
             let prefix = Prefix::V4([192, 0, owner.to_be_bytes()[7]]);
-            let keys = RelayKeys::derive(&exported, Cipher::Aes128Gcm, false, true);
+            let keys = RelayKeys::derive(&exported, false, true);
             let slot = forwarder.link(now, owner, false, keys, owner, prefix).expect("a slot for each");
-            (slot, RelayLink::new(RelayKeys::derive(&exported, Cipher::Aes128Gcm, true, false)))
+            (slot, RelayLink::new(RelayKeys::derive(&exported, true, false)))
         };
         let ends = (0..nodes).map(link).collect();
         let payload = vec![PAYLOAD; len.checked_sub(p2pcore::relay::HEADER_LEN).expect("room for the header")];

@@ -25,6 +25,8 @@ const CHUNK: usize = 64 * 1024;
 const BATCH: usize = 16;
 /// Receipts that may be open before the oldest is waited for.
 const OPEN: usize = 4_096;
+/// The same for each of many destinations: half of what a stream of the other side takes before its reader must read.
+const OPEN_EACH: usize = 512;
 
 /// All works but `idle`, which needs a process of its own.
 pub(super) fn begin(work: Work, load: Load) -> Option<Doing> {
@@ -88,8 +90,11 @@ impl World {
     }
 
     async fn stop(self) {
-        for peer in &self.peers {
-            peer.stop().await;
+        // each says goodbye and waits a moment for the answer
+        let stopping: Vec<_> =
+            self.peers.into_iter().map(|peer| tokio::spawn(async move { peer.stop().await })).collect();
+        for stopped in stopping {
+            let _ = stopped.await;
         }
         self.server.stop().await;
     }
@@ -175,14 +180,15 @@ async fn send_batches(from: &NodeHandle, to: Id, load: Load) -> Result<Sample, F
 async fn send_to(from: &NodeHandle, to: &[Id], load: Load) -> Result<Sample, Failure> {
     let data = Bytes::from(vec![7; load.size]);
     let mut open = VecDeque::new();
+    let most = if to.len() == 1 { OPEN } else { OPEN_EACH };
     let watch = Stopwatch::start(load);
     let (mut sent, mut delivered) = (0, 0);
     while watch.elapsed() < load.time {
-        for _ in 0..BATCH {
+        for _ in 0..(BATCH / to.len()).max(1) {
             open.push_back(from.send(to, data.clone(), SendOptions::default()).await?);
             sent += to.len() as u64;
         }
-        while open.len() > OPEN / to.len()
+        while open.len() > most
             && let Some(outcomes) = open.pop_front()
         {
             delivered += receipts(outcomes).await?;

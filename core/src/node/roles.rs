@@ -134,7 +134,7 @@ impl Node {
     /// The keys of one of the two relays that a link may serve: `relays` says whether this end is the relay.
     fn relay_keys(&self, token: LinkToken, relays: bool) -> Option<RelayKeys> {
         let link = &self.links.get(token)?.link;
-        Some(RelayKeys::derive(&link.export(b"relay"), link.cipher()?, link.is_dialler(), relays))
+        Some(RelayKeys::derive(&link.export(b"relay"), link.is_dialler(), relays))
     }
 
     /// The server has told this node's slot there: peers can be reached through it now.

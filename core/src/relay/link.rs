@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range};
 
-use ring::aead::{AES_128_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use siphasher::sip::SipHasher24;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -11,12 +11,15 @@ use super::{
     counter::reconstruct,
     header::{Header, TAG_LEN, generations},
 };
-use crate::{Cipher, replay::ReplayWindow};
+use crate::replay::ReplayWindow;
 
 /// The replay window in words of 64 packets: 2,048 packets.
 const WINDOW_WORDS: usize = 32;
-/// What fits into the packets of an Ethernet; a copy of that needs no memory of the heap.
-const USUAL_PAYLOAD: usize = 1_472;
+/// So much of each end of a payload is under the tag.
+const TAGGED_END: usize = 32;
+/// What is under the tag besides: addresses, the whole counter, and how long the payload is.
+const TAGGED_HEAD: usize = 14;
+const KEY_LEN: usize = 16;
 const COUNTER_MASK: u64 = (1 << 56) - 1;
 const LOW_MASK: u64 = (1 << 24) - 1;
 
@@ -24,19 +27,16 @@ const LOW_MASK: u64 = (1 << 24) - 1;
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct RelayKeys {
     /// For packets from here.
-    pub send: [u8; 32],
+    pub send: [u8; KEY_LEN],
     /// For packets to here.
-    pub receive: [u8; 32],
-    /// Whose tags the packets carry.
-    #[zeroize(skip)]
-    pub cipher: Cipher,
+    pub receive: [u8; KEY_LEN],
 }
 
 impl RelayKeys {
     /// Keys from a secret exported from the link, equal at both ends. `began` says that this end began the link,
     /// `relays` that the slots in the headers are this end's. Two servers relay for each other under one link: each
-    /// role has keys of its own. `cipher` is the link's: the fastest that both ends have.
-    pub fn derive(exported: &[u8; 32], cipher: Cipher, began: bool, relays: bool) -> Self {
+    /// role has keys of its own.
+    pub fn derive(exported: &[u8; 32], began: bool, relays: bool) -> Self {
         let beginner_relays = began == relays;
         let key = |from_beginner: bool| {
             let context = match (beginner_relays, from_beginner) {
@@ -45,9 +45,11 @@ impl RelayKeys {
                 (true, false) => "p2pcore 2026 relay keys: the beginning end relays, the accepting end sends",
                 (true, true) => "p2pcore 2026 relay keys: the beginning end relays and sends",
             };
-            blake3::derive_key(context, exported)
+            let mut key = [0; KEY_LEN];
+            blake3::Hasher::new_derive_key(context).update(exported).finalize_xof().fill(&mut key);
+            key
         };
-        Self { send: key(began), receive: key(!began), cipher }
+        Self { send: key(began), receive: key(!began) }
     }
 }
 
@@ -87,27 +89,13 @@ pub struct RelayLink {
     keys: RelayKeys,
     next_counter: u64,
     /// Most links relay nothing: made for the first packet.
-    used: Option<Box<Used>>,
-}
-
-struct Used {
-    send: LessSafeKey,
-    receive: LessSafeKey,
-    window: ReplayWindow<WINDOW_WORDS>,
+    window: Option<Box<ReplayWindow<WINDOW_WORDS>>>,
 }
 
 impl RelayLink {
     /// Both counters start at 0: use a pair of keys once.
     pub const fn new(keys: RelayKeys) -> Self {
-        Self { keys, next_counter: 0, used: None }
-    }
-
-    fn used(&mut self) -> &mut Used {
-        self.used.get_or_insert_with(|| {
-            let key = |bytes| tag_key(self.keys.cipher, bytes);
-            let (send, receive) = (key(&self.keys.send), key(&self.keys.receive));
-            Box::new(Used { send, receive, window: ReplayWindow::default() })
-        })
+        Self { keys, next_counter: 0, window: None }
     }
 
     /// Appends a packet with a copy of `payload` to `buf`.
@@ -150,23 +138,23 @@ impl RelayLink {
     /// The packet is not authentic and new; nothing was changed, so it may be tried on another link.
     pub fn open(&mut self, packet: &[u8]) -> Result<Opened, RelayError> {
         let (header, payload) = Header::decode(packet).ok_or(RelayError::NotRelayed)?;
-        let used = self.used();
-        let counter = reconstruct(used.window.next(), header.counter);
-        if !used.window.is_fresh(counter) {
+        let window = self.window.get_or_insert_default();
+        let counter = reconstruct(window.next(), header.counter);
+        if !window.is_fresh(counter) {
             return Err(RelayError::Replayed);
         }
-        let tag = tag(&used.receive, header.src, header.dst, counter, payload);
+        let tag = tag(&self.keys.receive, header.src, header.dst, counter, payload);
         if !bool::from(tag.ct_eq(&header.tag)) {
             return Err(RelayError::BadTag);
         }
-        used.window.insert(counter);
+        window.insert(counter);
         Ok(Opened { src: header.src, dst: header.dst, payload: HEADER_LEN..packet.len() })
     }
 
     fn next_header(&mut self, src: Slot, dst: Slot, payload: &[u8]) -> [u8; HEADER_LEN] {
         let counter = self.next_counter;
         self.next_counter = (counter + 1) & COUNTER_MASK;
-        let tag = tag(&self.used().send, src, dst, counter, payload);
+        let tag = tag(&self.keys.send, src, dst, counter, payload);
         Header { src, dst, counter: (counter & LOW_MASK) as u32, tag }.encode()
     }
 }
@@ -177,58 +165,36 @@ impl fmt::Debug for RelayLink {
     }
 }
 
-fn tag_key(cipher: Cipher, bytes: &[u8; 32]) -> LessSafeKey {
-    let algorithm = match cipher {
-        Cipher::Aes128Gcm => &AES_128_GCM,
-        Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
-    };
-    let (bytes, _) = bytes.split_at(algorithm.key_len().min(bytes.len()));
-    LessSafeKey::new(UnboundKey::new(algorithm, bytes).expect("the length of the key fits the algorithm"))
-}
-
-/// The header's fields and the whole counter fill the nonce exactly, so that nothing has to be moved beside the payload; a
-/// changed header is another nonce, whose tag nobody without the key knows.
-fn tag(key: &LessSafeKey, src: Slot, dst: Slot, counter: u64, payload: &[u8]) -> [u8; TAG_LEN] {
+/// SipHash-2-4, a pseudorandom function of short inputs with 64 bits of output (Aumasson and Bernstein 2012; RFC 9018 makes
+/// tags with it for the same end). Of a payload its length and both ends go in, or all of it if it is no longer than those: of one that is authentic
+/// itself the last bytes are its own tag, and stand for the rest.
+fn tag(key: &[u8; KEY_LEN], src: Slot, dst: Slot, counter: u64, payload: &[u8]) -> [u8; TAG_LEN] {
     let [s0, s1] = src.index().to_be_bytes();
     let [d0, d1] = dst.index().to_be_bytes();
     let [_, c0, c1, c2, c3, c4, c5, c6] = (counter & COUNTER_MASK).to_be_bytes();
-    let nonce = [generations(src, dst), s0, s1, d0, d1, c0, c1, c2, c3, c4, c5, c6];
-    let nonce = Nonce::assume_unique_for_key(nonce);
-    let full = if key.algorithm() == &AES_128_GCM {
-        // what is encrypted is hashed many blocks at a time, what is associated block by block: a third of the time with the copy
-        let (mut short, mut long);
-        let copy = if payload.len() <= USUAL_PAYLOAD {
-            short = [0; USUAL_PAYLOAD];
-            let (copy, _) = short.split_at_mut(payload.len());
-            copy.copy_from_slice(payload);
-            copy
-        } else {
-            long = payload.to_vec();
-            &mut long[..]
-        };
-        key.seal_in_place_separate_tag(nonce, Aad::empty(), copy)
-    } else {
-        key.seal_in_place_separate_tag(nonce, Aad::from(payload), &mut [])
+    let [l0, l1] = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let head: [u8; TAGGED_HEAD] = [generations(src, dst), s0, s1, d0, d1, c0, c1, c2, c3, c4, c5, c6, l0, l1];
+    let (first, last) = match payload.split_last_chunk::<TAGGED_END>() {
+        Some((before, last)) => (before.get(..TAGGED_END).unwrap_or(before), &last[..]),
+        None => (payload, &[][..]),
     };
-    let full = full.expect("a packet is not too long");
-    let mut tag = [0; TAG_LEN];
-    tag.iter_mut().zip(full.as_ref()).for_each(|(byte, from)| *byte = *from);
-    tag
+    let mut space = [0; TAGGED_HEAD + 2 * TAGGED_END];
+    let mut len = 0;
+    for part in [&head[..], first, last] {
+        if let Some(place) = space.get_mut(len..len + part.len()) {
+            place.copy_from_slice(part);
+        }
+        len += part.len();
+    }
+    SipHasher24::new_with_key(key).hash(space.get(..len).unwrap_or_default()).to_le_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CIPHERS: [Cipher; 2] = [Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305];
-
     fn pair() -> (RelayLink, RelayLink) {
-        pair_with(Cipher::ChaCha20Poly1305)
-    }
-
-    fn pair_with(cipher: Cipher) -> (RelayLink, RelayLink) {
-        let exported = [9; 32];
-        let of = |began, relays| RelayLink::new(RelayKeys::derive(&exported, cipher, began, relays));
+        let of = |began, relays| RelayLink::new(RelayKeys::derive(&[9; 32], began, relays));
         (of(true, false), of(false, true))
     }
 
@@ -268,9 +234,9 @@ mod tests {
 
     #[test]
     fn a_run_becomes_the_packets_that_its_payloads_become_alone() {
-        for (cipher, size) in [(Cipher::Aes128Gcm, 7), (Cipher::Aes128Gcm, 1_500), (Cipher::ChaCha20Poly1305, 40)] {
+        for size in [7, 40, 1_500] {
             for len in [0, 1, size - 1, size, size + 1, 5 * size, 5 * size + 2] {
-                let ((mut one, _), (mut other, _)) = (pair_with(cipher), pair_with(cipher));
+                let ((mut one, _), (mut other, _)) = (pair(), pair());
                 let payloads: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
                 let mut expected = b"before".to_vec();
                 payloads.chunks(size).for_each(|payload| one.seal(slot(1), slot(2), payload, &mut expected));
@@ -286,20 +252,42 @@ mod tests {
 
     #[test]
     fn each_bit_is_under_the_tag() {
-        for cipher in CIPHERS {
-            let (mut peer, mut server) = pair_with(cipher);
-            let packet = sealed(&mut peer, b"payload");
-            for bit in 0..packet.len() * 8 {
+        let (mut peer, mut server) = pair();
+        let packet = sealed(&mut peer, b"payload");
+        for bit in 0..packet.len() * 8 {
+            let mut forged = packet.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            let expected = if bit == 6 || bit == 7 { RelayError::NotRelayed } else { RelayError::BadTag };
+            assert_eq!(server.open(&forged), Err(expected), "bit {bit}");
+        }
+        for len in 0..packet.len() {
+            assert!(server.open(&packet[..len]).is_err());
+        }
+        server.open(&packet).unwrap();
+        assert_eq!(server.open(&packet), Err(RelayError::Replayed));
+    }
+
+    #[test]
+    fn of_a_long_payload_both_ends_and_the_length_are_under_the_tag() {
+        for len in [1, 31, 32, 33, 64, 65, 200] {
+            let (mut peer, mut server) = pair();
+            let packet = sealed(&mut peer, &vec![7; len]);
+            for at in 0..len {
                 let mut forged = packet.clone();
-                forged[bit / 8] ^= 1 << (bit % 8);
-                let expected = if bit == 6 || bit == 7 { RelayError::NotRelayed } else { RelayError::BadTag };
-                assert_eq!(server.open(&forged), Err(expected), "bit {bit}");
+                forged[HEADER_LEN + at] ^= 1;
+                let is_noticed = server.open(&forged) == Err(RelayError::BadTag);
+                assert_eq!(is_noticed, at < 32 || len - at <= 32, "byte {at} of {len}");
+                if !is_noticed {
+                    // its number is used up
+                    assert_eq!(server.open(&packet), Err(RelayError::Replayed));
+                    server = pair().1;
+                }
             }
-            for len in 0..packet.len() {
-                assert!(server.open(&packet[..len]).is_err());
+            let longer = [&packet[..=HEADER_LEN], &packet[HEADER_LEN..]].concat();
+            for forged in [&packet[..packet.len() - 1], &longer] {
+                assert_eq!(server.open(forged), Err(RelayError::BadTag));
             }
             server.open(&packet).unwrap();
-            assert_eq!(server.open(&packet), Err(RelayError::Replayed));
         }
     }
 
@@ -308,8 +296,8 @@ mod tests {
         let exported = [3; 32];
         let mut keys = Vec::new();
         for (began, relays) in [(false, false), (false, true), (true, false), (true, true)] {
-            let own = RelayKeys::derive(&exported, Cipher::Aes128Gcm, began, relays);
-            let other = RelayKeys::derive(&exported, Cipher::Aes128Gcm, !began, !relays);
+            let own = RelayKeys::derive(&exported, began, relays);
+            let other = RelayKeys::derive(&exported, !began, !relays);
             assert_eq!((own.send, own.receive), (other.receive, other.send));
             keys.push(own.send);
         }
@@ -319,19 +307,16 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_is_the_one_of_rfc_8439_or_of_gcm() {
-        for (cipher, algorithm) in CIPHERS.into_iter().zip([&AES_128_GCM, &CHACHA20_POLY1305]) {
-            let (mut peer, _) = pair_with(cipher);
-            let packet = sealed(&mut peer, b"payload");
-            let keys = RelayKeys::derive(&[9; 32], cipher, true, false);
-            let key = LessSafeKey::new(UnboundKey::new(algorithm, &keys.send[..algorithm.key_len()]).unwrap());
-            let nonce = Nonce::assume_unique_for_key([0b00_001_001, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
-            let tag = match cipher {
-                Cipher::Aes128Gcm => key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut b"payload".to_owned()),
-                Cipher::ChaCha20Poly1305 => key.seal_in_place_separate_tag(nonce, Aad::from(b"payload"), &mut []),
-            };
-            assert_eq!(packet[8..16], tag.unwrap().as_ref()[..8]);
-        }
+    fn the_tag_is_that_of_siphash() {
+        // the vector of the paper's appendix A
+        let count = |to| (0..to).collect::<Vec<u8>>();
+        let key: [u8; 16] = count(16).try_into().unwrap();
+        assert_eq!(SipHasher24::new_with_key(&key).hash(&count(15)), 0xa129_ca61_49be_45e5);
+        let (mut peer, _) = pair();
+        let packet = sealed(&mut peer, b"payload");
+        let keys = RelayKeys::derive(&[9; 32], true, false);
+        let tagged = [&[0b00_001_001, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 7], &b"payload"[..]].concat();
+        assert_eq!(packet[8..16], SipHasher24::new_with_key(&keys.send).hash(&tagged).to_le_bytes());
     }
 
     /// Other versions of the program read these bytes: a change here is a change of the protocol.
@@ -339,10 +324,9 @@ mod tests {
     fn the_packet_is_golden() {
         let (mut peer, mut server) = pair();
         sealed(&mut peer, b"");
-        assert_eq!(crate::id::hex(&sealed(&mut peer, b"payload")), "09000100020000019516002d1bec74367061796c6f6164");
-        assert_eq!(crate::id::hex(&sealed(&mut server, b"payload")), "0900010002000000b47a745a365d31347061796c6f6164");
-        let (mut peer, _) = pair_with(Cipher::Aes128Gcm);
-        assert_eq!(crate::id::hex(&sealed(&mut peer, b"payload")), "09000100020000001d0a4685956faed47061796c6f6164");
+        assert_eq!(crate::id::hex(&sealed(&mut peer, b"payload")), "090001000200000149a2c85638b101d47061796c6f6164");
+        assert_eq!(crate::id::hex(&sealed(&mut server, b"payload")), "090001000200000065fa5275a00a9d467061796c6f6164");
+        assert_eq!(crate::id::hex(&sealed(&mut server, &[b'x'; 100])[..16]), "090001000200000113486b483743f495");
     }
 
     #[test]

@@ -221,8 +221,8 @@ impl Member {
         self.exporter = Some(exporter);
         let exported = self.export(b"relay");
         let began = self.began();
-        self.relay = Some(RelayLink::new(RelayKeys::derive(&exported, CIPHER, began, false)));
-        self.relays = Some(RelayLink::new(RelayKeys::derive(&exported, CIPHER, began, true)));
+        self.relay = Some(RelayLink::new(RelayKeys::derive(&exported, began, false)));
+        self.relays = Some(RelayLink::new(RelayKeys::derive(&exported, began, true)));
         if !self.polite {
             return;
         }

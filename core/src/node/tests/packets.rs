@@ -39,3 +39,34 @@ fn a_request_and_its_reply_take_a_packet_each() {
     // and a few for what links do from time to time
     assert!(flown.iter().sum::<usize>() <= 210, "{flown:?}");
 }
+
+#[test]
+fn zz() {
+    for delay in [1, 5, 20] {
+        let mut net = Net::cluster(1, 0);
+        net.delay = Duration::from_millis(delay);
+        net.run(secs(3));
+        let t0 = net.now;
+        let peer = net.add(Role::Peer, |start| start.introducers = vec![address(0)]);
+        let mut up = None;
+        for step in 0..20000u64 {
+            net.run(Duration::from_micros(100));
+            if up.is_none() && net.nodes[peer].events.iter().any(|event| matches!(event, Event::ServerUp { .. })) {
+                up = Some(step);
+                println!("up at {:?}", net.now - t0);
+            }
+            if net.node(0).status().clients.len() == 1 {
+                println!("server sees {:?}", net.now - t0);
+                break;
+            }
+        }
+        let now = net.now;
+        let id = net.id(peer);
+        net.node(0).send(now, &[id], Bytes::from_static(b"x"), SendOptions::default()).unwrap();
+        net.take_events(0);
+        while !net.nodes[0].events.iter().any(|event| matches!(event, Event::Outcome { .. })) {
+            net.run(Duration::from_micros(100));
+        }
+        println!("outcome {:?} {:?}", net.now - t0, net.take_events(0));
+    }
+}

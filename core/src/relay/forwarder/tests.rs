@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Cipher, testing::epoch};
+use crate::testing::epoch;
 
 type World = Forwarder<char, u8>;
 
@@ -23,9 +23,9 @@ impl End {
 
 fn link(world: &mut World, now: Instant, owner: char, is_server: bool) -> End {
     let exported = [owner as u8; 32];
-    let keys = RelayKeys::derive(&exported, Cipher::Aes128Gcm, false, true);
+    let keys = RelayKeys::derive(&exported, false, true);
     let slot = world.link(now, owner, is_server, keys, owner as u8, prefix(owner as u8)).unwrap();
-    End { slot, link: RelayLink::new(RelayKeys::derive(&exported, Cipher::Aes128Gcm, true, false)) }
+    End { slot, link: RelayLink::new(RelayKeys::derive(&exported, true, false)) }
 }
 
 /// Two nodes at a server that relays 100 KB/s for each.
