@@ -226,21 +226,21 @@ fn node(index: usize, now: Instant) -> Node {
     let own = address(index);
     let mut seed = [1; 32];
     seed[..8].copy_from_slice(&index.to_be_bytes());
-    let start = Start {
-        identity: Identity::new(role, SecretKey::from_bytes(seed)),
-        name: Name::new(format!("{role}{index}")).expect("a short name"),
-        network_key: NetworkKey::from_bytes([1; 32]),
-        server_key: (role == Role::Server).then(|| ServerKey::from_bytes([2; 32])),
-        incarnation: Incarnation { counter: 1, random: [3; 16] },
-        introducers: if index == SERVER { Vec::new() } else { vec![address(SERVER)] },
-        found: index == SERVER,
-        expect: None,
-        saved: None,
-        network: LocalNetwork { sockets: vec![(SocketId(0), own)], interfaces: vec![own.ip()], advertised: Vec::new() },
-        relay_only: false,
+    let mut start = Start::new(
+        Identity::new(role, SecretKey::from_bytes(seed)),
+        NetworkKey::from_bytes([1; 32]),
+        Incarnation { counter: 1, random: [3; 16] },
+        LocalNetwork { sockets: vec![(SocketId(0), own)], interfaces: vec![own.ip()], advertised: Vec::new() },
         seed,
         now,
-    };
+    );
+    start.name = Name::new(format!("{role}{index}")).expect("a short name");
+    if index == SERVER {
+        start.server_key = Some(ServerKey::from_bytes([2; 32]));
+        start.found = true;
+    } else {
+        start.introducers = vec![address(SERVER)];
+    }
     let mut config = Config::default();
     // the directory stays with the server: a thousand peers need not learn of each other to be linked to it
     config.delta_interval = Duration::from_secs(3_600);

@@ -23,7 +23,9 @@ fn main() -> Result<(), Failure> {
     let sockets = [UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?];
     let [server_socket, peer_socket] = sockets;
     let address = server_socket.local_addr()?;
-    let server = Node::new(Config::default(), Start { found: true, ..start(Role::Server, &server_socket)? })?;
+    let mut founder = start(Role::Server, &server_socket)?;
+    founder.found = true;
+    let server = Node::new(Config::default(), founder)?;
     let mut join = start(Role::Peer, &peer_socket)?;
     join.introducers = vec![address];
     let peer = Node::new(Config::default(), join)?;
@@ -63,25 +65,15 @@ fn start(role: Role, socket: &UdpSocket) -> Result<Start, Failure> {
     };
     let wall_time = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let address = socket.local_addr()?;
-    Ok(Start {
-        identity: Identity::new(role, SecretKey::from_bytes(random()?)),
-        name: Name::new(role.to_string())?,
-        network_key: NetworkKey::from_bytes([1; 32]),
-        server_key: (role == Role::Server).then(|| ServerKey::from_bytes([2; 32])),
-        incarnation: Incarnation { counter: wall_time.as_secs(), random: wall_time.as_nanos().to_be_bytes() },
-        introducers: Vec::new(),
-        found: false,
-        expect: None,
-        saved: None,
-        network: LocalNetwork {
-            sockets: vec![(SocketId(0), address)],
-            interfaces: vec![address.ip()],
-            advertised: Vec::new(),
-        },
-        relay_only: false,
-        seed: random()?,
-        now: Instant::now(),
-    })
+    let identity = Identity::new(role, SecretKey::from_bytes(random()?));
+    let network_key = NetworkKey::from_bytes([1; 32]);
+    let incarnation = Incarnation { counter: wall_time.as_secs(), random: wall_time.as_nanos().to_be_bytes() };
+    let network =
+        LocalNetwork { sockets: vec![(SocketId(0), address)], interfaces: vec![address.ip()], advertised: Vec::new() };
+    let mut start = Start::new(identity, network_key, incarnation, network, random()?, Instant::now());
+    start.name = Name::new(role.to_string())?;
+    start.server_key = (role == Role::Server).then(|| ServerKey::from_bytes([2; 32]));
+    Ok(start)
 }
 
 /// The loop: everything out, then wait for a datagram or the deadline, then that in.

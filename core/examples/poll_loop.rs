@@ -176,23 +176,13 @@ fn start(role: Role, address: SocketAddr) -> Result<Start, Failure> {
         getrandom::fill(&mut bytes).map(|()| bytes)
     };
     let wall_time = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    Ok(Start {
-        identity: Identity::new(role, SecretKey::from_bytes(random()?)),
-        name: Name::new(role.to_string())?,
-        network_key: NetworkKey::from_bytes([1; 32]),
-        server_key: (role == Role::Server).then(|| ServerKey::from_bytes([2; 32])),
-        incarnation: Incarnation { counter: wall_time.as_secs(), random: wall_time.as_nanos().to_be_bytes() },
-        introducers: Vec::new(),
-        found: false,
-        expect: None,
-        saved: None,
-        network: LocalNetwork {
-            sockets: vec![(SocketId(0), address)],
-            interfaces: vec![address.ip()],
-            advertised: Vec::new(),
-        },
-        relay_only: false,
-        seed: random()?,
-        now: Instant::now(),
-    })
+    let identity = Identity::new(role, SecretKey::from_bytes(random()?));
+    let network_key = NetworkKey::from_bytes([1; 32]);
+    let incarnation = Incarnation { counter: wall_time.as_secs(), random: wall_time.as_nanos().to_be_bytes() };
+    let network =
+        LocalNetwork { sockets: vec![(SocketId(0), address)], interfaces: vec![address.ip()], advertised: Vec::new() };
+    let mut start = Start::new(identity, network_key, incarnation, network, random()?, Instant::now());
+    start.name = Name::new(role.to_string())?;
+    start.server_key = (role == Role::Server).then(|| ServerKey::from_bytes([2; 32]));
+    Ok(start)
 }

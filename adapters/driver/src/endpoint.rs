@@ -55,24 +55,27 @@ impl Endpoint {
             Some(state) => state.next_incarnation(wall_time.as_secs())?,
             None => wall_time.as_secs(),
         };
-        let start = Start {
-            identity: options.identity.clone(),
-            name: options.name.clone(),
-            network_key: options.network_key.clone(),
-            server_key: options.server_key.clone(),
-            incarnation: Incarnation { counter, random: random()? },
-            introducers: options.join.clone(),
-            found: options.found,
-            expect: options.expect,
-            saved,
-            network: network.clone(),
-            relay_only: options.relay_only,
-            seed: random()?,
-            now: Instant::now(),
-        };
+        let mut start = Start::new(
+            options.identity.clone(),
+            options.network_key.clone(),
+            Incarnation { counter, random: random()? },
+            network.clone(),
+            random()?,
+            Instant::now(),
+        );
+        start.name = options.name.clone();
+        start.server_key = options.server_key.clone();
+        start.introducers = options.join.clone();
+        start.found = options.found;
+        start.expect = options.expect;
+        start.saved = saved;
+        start.relay_only = options.relay_only;
         let node = Node::new(options.config.clone(), start).map_err(|error| match (error, &state) {
             (StartError::BadState(why), Some(state)) => state.unreadable(why).into(),
             (StartError::Master(master::StartError::State(why)), Some(state)) => state.unreadable(why).into(),
+            (StartError::Master(master::StartError::RosterBeyondLog(entry)), Some(state)) => {
+                state.unreadable(format_args!("its roster is of entry {entry}, beyond its log")).into()
+            }
             (error, _) => StartFailure::Node(error),
         })?;
         launch(&*runtime, node, options, sockets, state, network, Arc::new(Clocks::now))

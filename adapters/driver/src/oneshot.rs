@@ -35,6 +35,14 @@ impl<T> Sender<T> {
     pub(crate) fn send(self, value: T) {
         self.0.lock().value = Some(value);
     }
+
+    /// As [`send`](Self::send), but leaves it to the caller to wake whoever waits.
+    #[must_use]
+    pub(crate) fn put(self, value: T) -> Option<Waker> {
+        let mut state = self.0.lock();
+        state.value = Some(value);
+        state.waker.take()
+    }
 }
 
 impl<T> Drop for Sender<T> {

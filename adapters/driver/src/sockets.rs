@@ -72,8 +72,16 @@ fn bind_one(address: SocketAddr) -> Result<UdpSocket, StartFailure> {
 }
 
 thread_local! {
-    /// Where datagrams are received before they are copied out at their own length: one for all nodes of a thread.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; BATCH_SIZE * MAX_RUN]);
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        bytes: vec![0; BATCH_SIZE * MAX_RUN],
+        meta: [RecvMeta::default(); BATCH_SIZE],
+    });
+}
+
+/// Where datagrams are received before they are copied out at their own length: one for all nodes of a thread.
+struct Scratch {
+    bytes: Vec<u8>,
+    meta: [RecvMeta; BATCH_SIZE],
 }
 
 /// One bound socket.
@@ -156,13 +164,13 @@ impl Socket {
         SCRATCH.with_borrow_mut(|scratch| self.receive_into(scratch, take))
     }
 
-    fn receive_into(&self, scratch: &mut [u8], mut take: impl FnMut(Datagram)) -> io::Result<()> {
-        let mut meta = [RecvMeta::default(); BATCH_SIZE];
+    fn receive_into(&self, scratch: &mut Scratch, mut take: impl FnMut(Datagram)) -> io::Result<()> {
+        let Scratch { bytes, meta } = scratch;
         let count = {
-            let mut rooms = scratch.chunks_mut(MAX_RUN);
+            let mut rooms = bytes.chunks_mut(MAX_RUN);
             let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
                 std::array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
-            match self.io.try_read(&mut |socket| self.offload.recv(socket, &mut buffers, &mut meta)) {
+            match self.io.try_read(&mut |socket| self.offload.recv(socket, &mut buffers, meta)) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 // some systems report here what became of an earlier send
@@ -172,7 +180,7 @@ impl Socket {
                 }
             }
         };
-        for (meta, bytes) in meta.iter().zip(scratch.chunks(MAX_RUN)).take(count) {
+        for (meta, bytes) in meta.iter().zip(bytes.chunks(MAX_RUN)).take(count) {
             let bytes = &bytes[..meta.len.min(MAX_RUN)];
             if bytes.is_empty() {
                 continue;

@@ -14,8 +14,9 @@ use crate::{
 };
 pub use crate::{message::Outcome, path::PathKind};
 
-/// All that a node is given at its start; it takes nothing from anywhere else.
+/// All that a node is given at its start; it takes nothing from anywhere else. [`new`](Self::new) takes what every node needs.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Start {
     /// Role and key pair.
     pub identity: Identity,
@@ -46,6 +47,35 @@ pub struct Start {
     pub seed: [u8; 32],
     /// The time.
     pub now: Instant,
+}
+
+impl Start {
+    /// A node without a name, that knows nobody and has no saved state. A server needs its key as well, and to
+    /// [`found`](Self::found) a cluster, [`expect`](Self::expect) other servers, or an introducer; a peer an introducer.
+    pub fn new(
+        identity: Identity,
+        network_key: NetworkKey,
+        incarnation: Incarnation,
+        network: LocalNetwork,
+        seed: [u8; 32],
+        now: Instant,
+    ) -> Self {
+        Self {
+            identity,
+            name: Name::default(),
+            network_key,
+            server_key: None,
+            incarnation,
+            introducers: Vec::new(),
+            found: false,
+            expect: None,
+            saved: None,
+            network,
+            relay_only: false,
+            seed,
+            now,
+        }
+    }
 }
 
 /// Names one of the sockets that the adapter bound.

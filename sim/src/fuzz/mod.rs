@@ -17,7 +17,7 @@ use std::{
 
 use bytes::BytesMut;
 use p2pcore::{
-    Config, Identity, Incarnation, Input, Name, NetworkKey, Node, Role, SecretKey, ServerKey, Start,
+    Config, Identity, Incarnation, Input, NetworkKey, Node, Role, SecretKey, ServerKey, Start,
     node::{Datagram, LocalNetwork, SocketId},
     noise, relay,
     wire::Control,
@@ -73,30 +73,28 @@ fn start_of_time() -> Instant {
 
 fn server(now: Instant) -> Node {
     let identity = Identity::new(Role::Server, SecretKey::from_bytes([1; 32]));
-    Node::new(Config::default(), Start { now, ..start(identity) }).expect("a founding server starts")
+    let mut start = start(identity);
+    start.now = now;
+    Node::new(Config::default(), start).expect("a founding server starts")
 }
 
 /// A founding server, or a peer that knows one address.
 fn start(identity: Identity) -> Start {
     let address = SocketAddr::from(([192, 0, 2, 1], 4433));
     let is_server = identity.id().is_server();
-    Start {
+    let mut start = Start::new(
         identity,
-        name: Name::default(),
-        network_key: NetworkKey::from_bytes([2; 32]),
-        server_key: is_server.then(|| ServerKey::from_bytes([3; 32])),
-        incarnation: Incarnation { counter: 1, random: [4; 16] },
-        introducers: if is_server { Vec::new() } else { vec![SocketAddr::from(([192, 0, 2, 2], 4433))] },
-        found: is_server,
-        expect: None,
-        saved: None,
-        network: LocalNetwork {
-            sockets: vec![(SocketId(0), address)],
-            interfaces: vec![address.ip()],
-            advertised: Vec::new(),
-        },
-        relay_only: false,
-        seed: [5; 32],
-        now: start_of_time(),
+        NetworkKey::from_bytes([2; 32]),
+        Incarnation { counter: 1, random: [4; 16] },
+        LocalNetwork { sockets: vec![(SocketId(0), address)], interfaces: vec![address.ip()], advertised: Vec::new() },
+        [5; 32],
+        start_of_time(),
+    );
+    if is_server {
+        start.server_key = Some(ServerKey::from_bytes([3; 32]));
+        start.found = true;
+    } else {
+        start.introducers = vec![SocketAddr::from(([192, 0, 2, 2], 4433))];
     }
+    start
 }

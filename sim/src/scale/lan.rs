@@ -298,25 +298,23 @@ impl Lan {
         let now = self.epoch + self.now;
         let host = &mut self.hosts[number];
         host.runs += 1;
-        let start = Start {
-            identity: host.identity.clone(),
-            name: Name::new(format!("n{number}")).unwrap_or_default(),
-            network_key: NetworkKey::from_bytes([1; 32]),
-            server_key: server.then(|| ServerKey::from_bytes([2; 32])),
-            incarnation: Incarnation { counter: host.runs, random: [0; 16] },
-            introducers,
-            found: number == 0,
-            expect: None,
-            saved: host.saved.clone(),
-            network: LocalNetwork {
+        let mut start = Start::new(
+            host.identity.clone(),
+            NetworkKey::from_bytes([1; 32]),
+            Incarnation { counter: host.runs, random: [0; 16] },
+            LocalNetwork {
                 sockets: vec![(SocketId(0), host.address)],
                 interfaces: vec![host.address.ip()],
                 advertised: Vec::new(),
             },
-            relay_only: false,
             seed,
             now,
-        };
+        );
+        start.name = Name::new(format!("n{number}")).unwrap_or_default();
+        start.server_key = server.then(|| ServerKey::from_bytes([2; 32]));
+        start.introducers = introducers;
+        start.found = number == 0;
+        start.saved = host.saved.clone();
         let before = (self.heap)();
         let mut config = Config::default();
         config.full_mesh_peers = 0;

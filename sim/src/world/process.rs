@@ -163,24 +163,22 @@ impl World {
         let mut secrets = Stream::new(seed, "start", (number as u64) << 32 | u64::from(process.runs));
         let mut random = [0; 16];
         secrets.fill(&mut random);
-        let start = Start {
-            identity: process.identity.clone(),
-            name: Name::new(process.plan.name.as_str()).unwrap_or_default(),
-            network_key: NetworkKey::from_bytes(Stream::new(seed, "network key", 0).bytes32()),
-            server_key: process
-                .plan
-                .server
-                .then(|| ServerKey::from_bytes(Stream::new(seed, "server key", 0).bytes32())),
-            incarnation: Incarnation { counter, random },
-            introducers,
-            found: process.plan.found && !process.disk.was_lost(),
-            expect: process.plan.expect.filter(|_| !process.disk.was_lost()),
-            saved: process.disk.state.clone(),
-            network: process.network(addresses),
-            relay_only: process.plan.relay_only,
-            seed: secrets.bytes32(),
+        let mut start = Start::new(
+            process.identity.clone(),
+            NetworkKey::from_bytes(Stream::new(seed, "network key", 0).bytes32()),
+            Incarnation { counter, random },
+            process.network(addresses),
+            secrets.bytes32(),
             now,
-        };
+        );
+        start.name = Name::new(process.plan.name.as_str()).unwrap_or_default();
+        start.server_key =
+            process.plan.server.then(|| ServerKey::from_bytes(Stream::new(seed, "server key", 0).bytes32()));
+        start.introducers = introducers;
+        start.found = process.plan.found && !process.disk.was_lost();
+        start.expect = process.plan.expect.filter(|_| !process.disk.was_lost());
+        start.saved = process.disk.state.clone();
+        start.relay_only = process.plan.relay_only;
         let id = process.id();
         self.trace.note(self.now, number, &("start", id, process.runs));
         tracing::info!(target: "sim", "{} starts, run {}", process.plan.name, process.runs);

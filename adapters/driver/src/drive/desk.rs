@@ -264,9 +264,8 @@ impl Desk {
             }
             Event::Outcome { send, to, outcome } => self.outcome(send, to, outcome),
             Event::Reply { request, result, .. } => {
-                if let Some(reply) = self.requests.remove(&request) {
-                    reply.send(result.map_err(RequestError::Failed));
-                }
+                let reply = self.requests.remove(&request);
+                self.waiting.extend(reply.and_then(|reply| reply.put(result.map_err(RequestError::Failed))));
             }
             Event::Datagram { from, data } => {
                 // full: the oldest goes, as best effort goes
@@ -432,9 +431,7 @@ impl Desk {
                 if let Err(CommandError::Blocked { data, .. }) = result {
                     return Some(Parked::Reply { to, token, data, reply });
                 }
-                if let Some(reply) = reply {
-                    reply.send(result);
-                }
+                self.waiting.extend(reply.and_then(|reply| reply.put(result)));
                 None
             }
         }
@@ -450,11 +447,7 @@ impl Desk {
     ) {
         match machine.reply(now, token, result) {
             Err(CommandError::Blocked { to, data }) => self.park(Parked::Reply { to, token, data, reply }),
-            result => {
-                if let Some(reply) = reply {
-                    reply.send(result);
-                }
-            }
+            result => self.waiting.extend(reply.and_then(|reply| reply.put(result))),
         }
     }
 

@@ -137,13 +137,14 @@ impl<M: Machine> Driver<M> {
         // before an event tells of it
         self.desk.publish(&mut self.machine);
         let mut busy = self.outputs(now);
+        // what others wait for leaves first: whoever is woken here may get this core
+        busy |= self.transmits(cx, now, 1);
         self.desk.flush();
-        busy |= self.transmits(cx, now);
+        busy |= self.transmits(cx, now, MAX_SENT);
         busy |= self.receives(cx, &mut now);
         busy |= self.notices(cx, now);
         busy |= self.commands(cx, now);
         busy |= self.goodbye(now);
-        self.desk.flush();
         self.desk.publish(&mut self.machine);
         (busy, now)
     }
@@ -162,9 +163,10 @@ impl<M: Machine> Driver<M> {
         true
     }
 
-    fn transmits(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Sends at least `enough` bytes if there are so many; says whether anything was sent.
+    fn transmits(&mut self, cx: &mut Context<'_>, now: Instant, enough: usize) -> bool {
         let mut total = 0;
-        while total < MAX_SENT {
+        while total < enough {
             let mut pending = match self.pending.take() {
                 Some(pending) => pending,
                 None => {

@@ -11,8 +11,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use p2pcore::{
-    ClusterId, Config, Event, Id, Identity, Input, NetworkKey, Node, Output, Role, SecretKey, ServerKey, Start,
-    node::{Datagram, LocalNetwork, PersistId, Receipt, ReplyToken, RequestId, SendId, SocketId, StreamKey},
+    ClusterId, Config, Event, Id, Identity, Input, NetworkKey, Node, Output, Role, SecretKey, ServerKey,
+    node::{Datagram, PersistId, Receipt, ReplyToken, RequestId, SendId, SocketId, StreamKey},
     relay::Slot,
 };
 
@@ -132,18 +132,13 @@ impl Bench {
         let first = if !is_server || shape & 1 != 0 { Role::Server } else { Role::Peer };
         let address = |last| SocketAddr::from(([192, 0, 2, last], 7_000));
         let identity = Identity::new(role, SecretKey::from_bytes([1; 32]));
-        let start = Start {
-            network_key: NetworkKey::from_bytes(NETWORK_KEY),
-            server_key: is_server.then(|| ServerKey::from_bytes(SERVER_KEY)),
-            introducers: if is_server { Vec::new() } else { vec![address(2)] },
-            network: LocalNetwork {
-                sockets: vec![(SocketId(0), NODE)],
-                interfaces: vec![NODE.ip()],
-                advertised: Vec::new(),
-            },
-            relay_only: shape & 2 != 0 && !is_server,
-            ..super::start(identity)
-        };
+        let mut start = super::start(identity);
+        start.network_key = NetworkKey::from_bytes(NETWORK_KEY);
+        start.server_key = is_server.then(|| ServerKey::from_bytes(SERVER_KEY));
+        start.introducers = if is_server { Vec::new() } else { vec![address(2)] };
+        start.network.sockets = vec![(SocketId(0), NODE)];
+        start.network.interfaces = vec![NODE.ip()];
+        start.relay_only = shape & 2 != 0 && !is_server;
         let config = small();
         let node = Node::new(config.clone(), start).expect("a good start");
         let keys = || (NetworkKey::from_bytes(NETWORK_KEY), ServerKey::from_bytes(SERVER_KEY));
