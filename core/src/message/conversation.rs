@@ -128,6 +128,11 @@ impl Conversation {
         self.inbox.handed(now, lane, seq);
     }
 
+    /// Receipts that wait for something to go with go now. Says whether there are any.
+    pub fn flush_receipts(&mut self) -> bool {
+        self.inbox.tell_owed()
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<ConversationEvent> {
         self.outbox.poll_event().or_else(|| self.inbox.poll_event())

@@ -143,12 +143,13 @@ impl Inbox {
         }
     }
 
-    /// The receipts that wait go now.
-    fn tell_owed(&mut self) {
-        self.owed = None;
+    /// The receipts that wait go now. Says whether there are any.
+    pub(super) fn tell_owed(&mut self) -> bool {
+        let are_owed = self.owed.take().is_some();
         for lane in &mut self.lanes {
             lane.receipt_due |= std::mem::take(&mut lane.receipt_owed);
         }
+        are_owed
     }
 
     /// When receipts have waited long enough.

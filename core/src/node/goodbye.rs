@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Event, Node, Timer, links::Entry};
-use crate::{Id, Reason, deadline::Deadlines, link::LinkToken, wire::CloseCode};
+use crate::{Id, Reason, deadline::Deadlines, link::LinkToken, message::Conversation, wire::CloseCode};
 
 /// How long each round of goodbyes may take: a link repeats its own within this time.
 const ROUND: Duration = Duration::from_millis(350);
@@ -35,9 +35,19 @@ impl Node {
         self.timers.set(Timer::Stop, Some(now + ROUND));
         // links that stay for the goodbyes of others bring the application nothing more
         self.reset_all_streams();
+        self.flush_receipts();
         self.settle(now);
         self.give_up_office(now);
         self.go_on_stopping(now);
+    }
+
+    /// Nothing may be left for a receipt to go with.
+    fn flush_receipts(&mut self) {
+        for (id, remote) in &mut self.remotes {
+            if remote.conversation.as_mut().is_some_and(Conversation::flush_receipts) {
+                self.unwritten.insert(*id);
+            }
+        }
     }
 
     /// Nothing of what was said before waits for [`poll_transmit`](Self::poll_transmit).

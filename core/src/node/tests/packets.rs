@@ -41,32 +41,14 @@ fn a_request_and_its_reply_take_a_packet_each() {
 }
 
 #[test]
-fn zz() {
-    for delay in [1, 5, 20] {
-        let mut net = Net::cluster(1, 0);
-        net.delay = Duration::from_millis(delay);
-        net.run(secs(3));
-        let t0 = net.now;
-        let peer = net.add(Role::Peer, |start| start.introducers = vec![address(0)]);
-        let mut up = None;
-        for step in 0..20000u64 {
-            net.run(Duration::from_micros(100));
-            if up.is_none() && net.nodes[peer].events.iter().any(|event| matches!(event, Event::ServerUp { .. })) {
-                up = Some(step);
-                println!("up at {:?}", net.now - t0);
-            }
-            if net.node(0).status().clients.len() == 1 {
-                println!("server sees {:?}", net.now - t0);
-                break;
-            }
-        }
-        let now = net.now;
-        let id = net.id(peer);
-        net.node(0).send(now, &[id], Bytes::from_static(b"x"), SendOptions::default()).unwrap();
-        net.take_events(0);
-        while !net.nodes[0].events.iter().any(|event| matches!(event, Event::Outcome { .. })) {
-            net.run(Duration::from_micros(100));
-        }
-        println!("outcome {:?} {:?}", net.now - t0, net.take_events(0));
-    }
+fn who_stops_after_a_reply_leaves_nobody_without_its_receipt() {
+    let mut net = Net::cluster(1, 1);
+    net.run(secs(20));
+    ask(&mut net);
+    let (now, asker) = (net.now, net.id(1));
+    let waits = |net: &mut Net| net.node(0).remotes[&asker].conversation.as_ref().unwrap().wants_link();
+    assert!(waits(&mut net), "the receipt waits for something to go with");
+    net.node(1).stop(now);
+    net.run(Duration::from_millis(20));
+    assert!(!waits(&mut net));
 }
