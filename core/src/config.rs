@@ -16,7 +16,8 @@ pub struct Config {
     pub lane_priority: [i8; 16],
     /// The same for byte streams among the lanes: below all of them, bulk does not hold up a message. Default -1.
     pub stream_priority: i8,
-    /// Messages queued or in flight for one destination; past it, `send` gives the message back. Default 65,536.
+    /// Messages queued or in flight for one destination; past it, `send` gives the message back. Default 65,536. With less
+    /// than 32, requests that are answered late wait up to 20 ms for room: that long the receipts of requests may wait.
     pub max_queued_messages: usize,
     /// Bytes queued or in flight for one destination (one message always fits). Default 32 MiB.
     pub max_queued_bytes: usize,

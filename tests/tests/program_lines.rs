@@ -131,7 +131,7 @@ fn what_is_open_at_the_end_still_has_one_outcome() {
         b.event_of("peer_up", &a_id);
         a.command(&json!({"command": "request", "ref": "asked", "to": b_id, "data": "?"}));
         b.event("request");
-        // what b says next takes the receipt along, without which a cannot know that the request was taken
+        // what b says next takes the receipt along, which waits up to 20 ms otherwise: b stands still sooner
         b.command(&json!({"command": "send", "to": [a_id], "data": "?"}));
         a.event("message");
         b.stop();

@@ -130,6 +130,8 @@ pub(crate) struct Script {
     pub(crate) backdated: usize,
     /// To these, `send`, `request` and `reply` give the message back.
     pub(crate) full: Vec<Id>,
+    /// Numbers that are left out after each message.
+    pub(crate) gap: u64,
     /// What is never taken.
     pub(crate) spurned: Option<Bytes>,
     pub(crate) sent: Vec<(Vec<Id>, Bytes)>,
@@ -271,7 +273,7 @@ impl Machine for Fake {
             return Err(CommandError::Failed(Reason::Refused));
         }
         script.sent.push((to.to_vec(), data));
-        Ok(SendId(script.sent.len() as u64))
+        Ok(SendId(script.sent.len() as u64 * (1 + script.gap)))
     }
 
     fn handed(&mut self, _now: Instant, receipt: Receipt) {

@@ -41,7 +41,7 @@ pub use ids::LinkToken;
 pub use transport::MAX_LANES;
 
 use crate::{
-    Cipher, Config, Id, noise,
+    Config, Id, noise,
     path::{CandidateInfo, PathKind, PathSet},
     rng::Rng,
 };
@@ -420,12 +420,6 @@ impl<R: Copy + Ord + Debug> Link<R> {
     /// 32 bytes that only both ends of this link know, for `label`. Random until the link is established.
     pub fn export(&self, label: &[u8]) -> [u8; 32] {
         *blake3::Hasher::new_keyed(&self.exporter).update(label).finalize().as_bytes()
-    }
-
-    /// What protects the packets; `None` until the handshake has settled that.
-    pub fn cipher(&self) -> Option<Cipher> {
-        let cipher = self.conn.crypto_session().handshake_data()?;
-        cipher.downcast().ok().map(|cipher| *cipher)
     }
 
     /// Another way to the remote, to be probed.

@@ -122,7 +122,7 @@ impl Conversation {
     }
 
     /// The application has taken a message that arrived in this conversation: a receipt goes out; at once if the sender's
-    /// application waits for it, else with what goes out next, after 25 ms at the latest. In any order; what is unknown or
+    /// application waits for it, else with what goes out next, after 20 ms at the latest. In any order; what is unknown or
     /// was given before is ignored.
     pub fn handed(&mut self, now: Instant, lane: u8, seq: u64) {
         self.inbox.handed(now, lane, seq);

@@ -380,7 +380,7 @@ impl World {
                 break;
             } else {
                 // for receipts that wait for something to go with
-                self.wait(25);
+                self.wait(20);
                 waited = true;
             }
         }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Event, Node, Timer, links::Entry};
+use super::{Event, Node, Timer, links::Entry, remote::Remote};
 use crate::{Id, Reason, deadline::Deadlines, link::LinkToken, message::Conversation, wire::CloseCode};
 
 /// How long each round of goodbyes may take: a link repeats its own within this time.
@@ -35,19 +35,18 @@ impl Node {
         self.timers.set(Timer::Stop, Some(now + ROUND));
         // links that stay for the goodbyes of others bring the application nothing more
         self.reset_all_streams();
-        self.flush_receipts();
         self.settle(now);
         self.give_up_office(now);
         self.go_on_stopping(now);
     }
 
-    /// Nothing may be left for a receipt to go with.
-    fn flush_receipts(&mut self) {
-        for (id, remote) in &mut self.remotes {
-            if remote.conversation.as_mut().is_some_and(Conversation::flush_receipts) {
-                self.unwritten.insert(*id);
-            }
-        }
+    /// There will be nothing more for a receipt to go with. Says whether there are any.
+    fn flush_receipts(&mut self) -> bool {
+        let are_owed = |remote: &mut Remote| remote.conversation.as_mut().is_some_and(Conversation::flush_receipts);
+        let owing = self.remotes.iter_mut().filter_map(|(id, remote)| are_owed(remote).then_some(*id));
+        let before = self.unwritten.len();
+        self.unwritten.extend(owing);
+        self.unwritten.len() > before
     }
 
     /// Nothing of what was said before waits for [`poll_transmit`](Self::poll_transmit).
@@ -57,8 +56,12 @@ impl Node {
 
     /// The office, a link or the last datagram is gone: that may have been the last thing of a round.
     pub(super) fn go_on_stopping(&mut self, now: Instant) {
+        let is_done = self.stopping == Some(Stopping::HandingOver) && !self.is_handing_over() && self.has_left();
+        // receipts leave with the next datagrams, and this is asked again after those
+        if is_done && !self.flush_receipts() {
+            return self.goodbye_due(now);
+        }
         match self.stopping {
-            Some(Stopping::HandingOver) if !self.is_handing_over() && self.has_left() => self.goodbye_due(now),
             Some(Stopping::LeavingRelayed) if !self.links.iter().any(|(_, entry)| is_relayed(entry)) => {
                 self.goodbye_due(now)
             }

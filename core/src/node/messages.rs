@@ -330,13 +330,12 @@ impl Node {
     }
 
     pub(super) fn on_conversation_event(&mut self, now: Instant, from: &Correspondent, event: ConversationEvent) {
-        match from.news(event) {
-            Ok(event) => self.event(event),
-            Err(ConversationEvent::Arrived { lane, seq, kind, data }) => {
+        match event {
+            ConversationEvent::Arrived { lane, seq, kind, data } => {
                 self.on_arrived(now, &from.name, from.receipt(lane, seq), kind, data);
             }
-            Err(ConversationEvent::Outcome { tag, outcome }) => self.on_request_outcome(tag, outcome),
-            Err(ConversationEvent::Unblocked) => {}
+            ConversationEvent::Outcome { tag, outcome } => self.on_request_outcome(tag, outcome),
+            ConversationEvent::Unblocked => {}
         }
     }
 

@@ -166,8 +166,8 @@ impl fmt::Debug for RelayLink {
 }
 
 /// SipHash-2-4, a pseudorandom function of short inputs with 64 bits of output (Aumasson and Bernstein 2012; RFC 9018 makes
-/// tags with it for the same end). Of a payload its length and both ends go in, or all of it if it is no longer than those: of one that is authentic
-/// itself the last bytes are its own tag, and stand for the rest.
+/// tags with it for the same end). Of a payload its length and both ends go in, or all of it if it is no longer than those:
+/// its middle has a protection of its own.
 fn tag(key: &[u8; KEY_LEN], src: Slot, dst: Slot, counter: u64, payload: &[u8]) -> [u8; TAG_LEN] {
     let [s0, s1] = src.index().to_be_bytes();
     let [d0, d1] = dst.index().to_be_bytes();

@@ -322,7 +322,7 @@ impl Desk {
                 Ok(id) => {
                     let place = (id, index);
                     if !run.as_mut().is_some_and(|run| run.takes(place, *len)) {
-                        let over = run.replace(Run::new(to, slot.clone(), place, *len, lens.len()));
+                        let over = run.replace(Run::new(to, slot.clone(), place, *len));
                         over.into_iter().for_each(|over| self.sent.insert_run(over));
                     }
                 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, hash_map::Entry},
+    iter::repeat_n,
     sync::Arc,
     task::Waker,
 };
@@ -16,6 +17,9 @@ use crate::{
     command::To,
     outcomes::{BatchSlot, Waiter},
 };
+
+/// Less than one in so many messages of a run is open: they stand alone from then on.
+const FEW: usize = 16;
 
 /// A message on its way.
 pub(super) struct Sent {
@@ -43,11 +47,9 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Of one message so far, and of `most` at most.
-    pub(super) fn new(to: Id, slot: Arc<BatchSlot>, begin: (SendId, usize), len: usize, most: usize) -> Self {
-        let mut lens = Vec::with_capacity(most);
-        lens.push(Some(len));
-        Self { to, slot, begin, lens, open: 1, news: Vec::new() }
+    /// Of one message so far.
+    pub(super) fn new(to: Id, slot: Arc<BatchSlot>, begin: (SendId, usize), len: usize) -> Self {
+        Self { to, slot, begin, lens: vec![Some(len)], open: 1, news: Vec::new() }
     }
 
     /// Takes one more message, if it follows on the last: in its number, and in the batch.
@@ -59,6 +61,15 @@ impl Run {
             self.open += 1;
         }
         follows
+    }
+
+    /// The messages without an outcome, each on its own.
+    fn scatter(self) -> impl Iterator<Item = (SendId, Sent)> {
+        let Self { to, slot, begin: (SendId(first), first_index), lens, .. } = self;
+        (first..).zip(first_index..).zip(lens).filter_map(move |((id, index), len)| {
+            let waiter = Waiter::Batch(slot.clone(), index);
+            Some((SendId(id), Sent { to: To::One(to), open: Vec::new(), len: len?, waiter, is_entered: true }))
+        })
     }
 }
 
@@ -129,8 +140,11 @@ impl SentTable {
             let Some(run) = self.runs.get_mut(&first) else { continue };
             waiting.extend(run.slot.put_all(&run.news));
             run.news.clear();
-            if run.open == 0 {
-                self.runs.remove(&first);
+            // the other end says which messages stay open: few must not keep the memory of all
+            if run.open * FEW < run.lens.len()
+                && let Some(run) = self.runs.remove(&first)
+            {
+                self.singles.extend(run.scatter());
             }
         }
     }
@@ -153,7 +167,7 @@ impl SentTable {
         let open: Vec<(SendId, Id)> = self
             .runs
             .iter()
-            .flat_map(|(first, run)| (first.0..).map(SendId).zip(vec![run.to; run.lens.len()]))
+            .flat_map(|(first, run)| (first.0..).map(SendId).zip(repeat_n(run.to, run.lens.len())))
             .collect();
         for (id, to) in open {
             if let Some(left) = self.outcome_in_run(id, to, outcome) {

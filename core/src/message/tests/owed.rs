@@ -23,7 +23,7 @@ fn ask(pair: &mut Pair, tags: Range<u64>, len: usize) {
 fn a_receipt_that_nobody_waits_for_waits_for_something_to_go_with() {
     let mut pair = Pair::linked(config());
     ask(&mut pair, 0..1, 10);
-    assert_eq!((pair.b.poll_control(), pair.b.deadline()), (None, Some(pair.now + Duration::from_millis(25))));
+    assert_eq!((pair.b.poll_control(), pair.b.deadline()), (None, Some(pair.now + Duration::from_millis(20))));
     // bytes of a lane
     let reply = Kind::Reply { rid: 0, result: Ok(()) };
     let expires = pair.now + TTL;
@@ -40,10 +40,10 @@ fn a_receipt_that_nobody_waits_for_waits_for_something_to_go_with() {
 }
 
 #[test]
-fn a_receipt_waits_25_ms_for_company_and_not_over_32_messages_or_64_kib() {
+fn a_receipt_waits_20_ms_for_company_and_not_over_32_messages_or_64_kib() {
     let mut pair = Pair::linked(config());
     ask(&mut pair, 0..31, 10);
-    pair.wait(24);
+    pair.wait(19);
     pair.run();
     assert!(pair.outcomes.is_empty());
     pair.wait(1);

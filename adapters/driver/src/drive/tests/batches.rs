@@ -96,3 +96,38 @@ fn a_batch_that_is_open_at_the_end_has_unknown_outcomes_where_none_came() {
     let unknown = Outcome::Failed(Reason::UnknownOutcome);
     assert_eq!(block_on(open.all()), [unknown, Outcome::Delivered, unknown]);
 }
+
+#[test]
+fn the_last_open_messages_of_a_long_batch_stand_alone() {
+    let (fake, handle) = start();
+    let texts: Vec<&'static str> = vec!["x"; 100];
+    let open = batch(&handle, id(1), &texts);
+    fake.until("all", |script| script.sent.len() == 100);
+    // all but the 4th and the last
+    for send in (1..100).filter(|send| *send != 4) {
+        put(&fake, send, id(1), Outcome::Delivered);
+    }
+    work_off(&fake, &handle);
+    put(&fake, 4, id(1), Outcome::Expired);
+    work_off(&fake, &handle);
+    block_on(handle.stop());
+    let mut expected = vec![Outcome::Delivered; 100];
+    (expected[3], expected[99]) = (Outcome::Expired, Outcome::Failed(Reason::UnknownOutcome));
+    assert_eq!(block_on(open.all()), expected);
+}
+
+#[test]
+fn messages_of_a_batch_may_have_numbers_that_do_not_follow_on_each_other() {
+    let (fake, handle) = start();
+    fake.script().gap = 1;
+    let open = batch(&handle, id(1), &["0", "1", "2"]);
+    fake.until("all", |script| script.sent.len() == 3);
+    // the odd ones are nobody's
+    for (send, outcome) in
+        [(6, Outcome::Expired), (3, Outcome::Expired), (2, Outcome::Delivered), (4, Outcome::Failed(Reason::Full))]
+    {
+        put(&fake, send, id(1), outcome);
+    }
+    work_off(&fake, &handle);
+    assert_eq!(block_on(open.all()), [Outcome::Delivered, Outcome::Failed(Reason::Full), Outcome::Expired]);
+}

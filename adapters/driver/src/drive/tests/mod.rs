@@ -2,7 +2,9 @@ mod batches;
 mod master;
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    pin::pin,
+    sync::{Arc, Mutex, atomic::Ordering},
+    task::{Context, Wake, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -183,6 +185,31 @@ fn a_receipt_goes_out_when_a_message_is_taken_and_never_for_one_in_the_queue() {
     block_on(handle.stop());
     drop(handle);
     assert_eq!(fake.script().handed, [1, 2].map(receipt_of));
+}
+
+#[test]
+fn what_the_network_waits_for_leaves_before_anybody_is_woken() {
+    /// Notes at each wake whether the node had nothing to send any more.
+    struct Witness(Fake, Mutex<Vec<bool>>);
+    impl Wake for Witness {
+        fn wake(self: Arc<Self>) {
+            let has_left = self.0.script().transmits.is_empty();
+            self.1.lock().unwrap().push(has_left);
+        }
+    }
+    let (fake, handle) = start();
+    let witness = Arc::new(Witness(fake.clone(), Mutex::default()));
+    let waker = Waker::from(witness.clone());
+    let mut receiving = pin!(handle.recv());
+    assert!(receiving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    {
+        let mut script = fake.script();
+        script.outputs.push_back(message(1, b"x"));
+        script.transmits.push_back(run(handle.listen_addresses()[0], vec![1; 10], None));
+    }
+    work_off(&fake, &handle);
+    assert_eq!(*witness.1.lock().unwrap(), [true]);
+    assert!(receiving.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
 }
 
 #[test]
