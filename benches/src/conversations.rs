@@ -62,8 +62,9 @@ impl ConversationPair {
             }
             moved |= self.carry_control();
             while let Some(event) = self.sender.poll_event() {
-                delivered +=
-                    usize::from(matches!(event, ConversationEvent::Outcome { outcome: Outcome::Delivered, .. }));
+                if let ConversationEvent::Outcome { count, outcome: Outcome::Delivered, .. } = event {
+                    delivered += count as usize;
+                }
             }
             if !moved {
                 return delivered;
@@ -86,8 +87,8 @@ impl ConversationPair {
 
     fn take_all(&mut self) {
         while let Some(event) = self.receiver.poll_event() {
-            if let ConversationEvent::Arrived { lane, seq, .. } = event {
-                self.receiver.handed(self.now, lane, seq);
+            if let ConversationEvent::Messages { lane, seq, data } = event {
+                self.receiver.handed(self.now, lane, seq, data.len() as u64);
             }
         }
     }

@@ -193,7 +193,7 @@ impl Net {
             match output {
                 Output::Persist(persist) => node.handle(now, Input::Persisted(persist.id)),
                 Output::Event(event) => {
-                    if let Event::Message { receipt, .. } | Event::Request { receipt, .. } = &event {
+                    if let Event::Messages { receipt, .. } | Event::Request { receipt, .. } = &event {
                         node.handed(now, *receipt);
                     }
                     match event {

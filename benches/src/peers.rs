@@ -56,7 +56,7 @@ pub(crate) async fn join(
 /// Takes all messages and accepts them.
 pub(crate) fn reader(node: NodeHandle) -> JoinHandle<()> {
     tokio::spawn(async move {
-        while let Some(delivery) = node.recv().await {
+        while let Some(delivery) = node.recv_batch().await {
             drop(delivery);
         }
     })

@@ -32,9 +32,11 @@ fn main() -> Result<(), Failure> {
 
     let server = thread::spawn(move || {
         drive(server, &server_socket, |node, now, event| {
-            if let Event::Message { from, data, receipt, .. } = event {
-                println!("the server hears from {from}: {}", String::from_utf8_lossy(&data));
-                // the sender learns that the application has it
+            if let Event::Messages { from, data, receipt, .. } = event {
+                for message in data {
+                    println!("the server hears from {from}: {}", String::from_utf8_lossy(&message));
+                }
+                // the sender learns that the application has them
                 node.handed(now, receipt);
             } else if let Event::PeerDown { .. } = event {
                 node.stop(now);

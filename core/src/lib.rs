@@ -45,9 +45,9 @@
 //!             match output {
 //!                 // the whole durable state: write it to a file of its own, rename that, then say so
 //!                 Output::Persist(persist) => node.handle(Instant::now(), Input::Persisted(persist.id)),
-//!                 Output::Event(Event::Message { from, data, receipt, .. }) => {
-//!                     println!("{from} says {data:?}");
-//!                     // now the application has it: the sender gets its receipt
+//!                 Output::Event(Event::Messages { from, data, receipt, .. }) => {
+//!                     data.iter().for_each(|message| println!("{from} says {message:?}"));
+//!                     // now the application has them: the sender gets its receipts
 //!                     node.handed(Instant::now(), receipt);
 //!                 }
 //!                 Output::Event(Event::Stopped) => return Ok(()),

@@ -46,9 +46,9 @@ impl Trace {
                 self.bytes(&persist.state);
             }
             // the bytes of a large message are not worth their text
-            Output::Event(Event::Message { from, name, lane, data, receipt }) => {
+            Output::Event(Event::Messages { from, name, lane, data, receipt }) => {
                 self.words(at, process, 'm', &(from, name, lane, receipt));
-                self.bytes(data);
+                data.iter().for_each(|data| self.bytes(data));
             }
             Output::Event(event) => self.words(at, process, 'e', event),
         }

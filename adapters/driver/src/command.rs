@@ -1,6 +1,6 @@
 //! What handles tell the task that owns the node.
 
-use std::{slice, sync::Arc, time::Duration};
+use std::{collections::VecDeque, slice, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use p2pcore::{
@@ -53,7 +53,7 @@ pub(crate) enum Sought {
 /// Some messages of a batch.
 pub(crate) struct Batch {
     pub(crate) to: Id,
-    pub(crate) messages: Vec<Bytes>,
+    pub(crate) messages: VecDeque<Bytes>,
     pub(crate) options: SendOptions,
     pub(crate) slot: Arc<BatchSlot>,
     /// The first of these is so many messages behind the first one of the batch.

@@ -1,6 +1,6 @@
 //! What arrives: messages and requests, whose senders learn when the application has taken them.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use p2pcore::{
@@ -12,20 +12,47 @@ use crate::{command::Notice, oneshot, tray::Tray};
 
 /// In the driver's queue: dropping it there sends no receipt.
 pub(crate) enum Inbound {
-    Message { from: Id, name: Name, lane: u8, data: Bytes, receipt: Receipt },
+    Messages { from: Id, name: Name, lane: u8, data: VecDeque<Bytes>, receipt: Receipt },
     Request { from: Id, name: Name, data: Bytes, token: ReplyToken, receipt: Receipt },
 }
 
 impl Inbound {
-    pub(crate) fn hand_over(self, notices: &Arc<Tray<Notice>>) -> Delivery {
+    /// How many deliveries it is.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Messages { data, .. } => data.len(),
+            Self::Request { .. } => 1,
+        }
+    }
+
+    /// Takes the first one off the queue.
+    pub(crate) fn take_one(queue: &mut VecDeque<Self>, notices: &Arc<Tray<Notice>>) -> Option<Delivery> {
+        let Some(Self::Messages { from, name, lane, data, receipt }) = queue.front_mut() else {
+            return match queue.pop_front()?.hand_over(notices) {
+                Deliveries::Request(request) => Some(Delivery::Request(request)),
+                Deliveries::Messages(_) => None,
+            };
+        };
+        let first = data.pop_front()?;
+        let ticket = Ticket { receipt: Receipt { count: 1, ..*receipt }, notices: notices.clone() };
+        let message = Message { from: *from, name: name.clone(), lane: *lane, data: first, ticket };
+        (receipt.seq, receipt.count) = (receipt.seq + 1, receipt.count - 1);
+        if data.is_empty() {
+            queue.pop_front();
+        }
+        Some(Delivery::Message(message))
+    }
+
+    /// All that it is.
+    pub(crate) fn hand_over(self, notices: &Arc<Tray<Notice>>) -> Deliveries {
         let ticket = |receipt| Ticket { receipt, notices: notices.clone() };
         match self {
-            Self::Message { from, name, lane, data, receipt } => {
-                Delivery::Message(Message { from, name, lane, data, ticket: ticket(receipt) })
+            Self::Messages { from, name, lane, data, receipt } => {
+                Deliveries::Messages(Messages { from, name, lane, data: data.into(), ticket: ticket(receipt) })
             }
             Self::Request { from, name, data, token, receipt } => {
                 let responder = Responder { token: Some(token), notices: notices.clone() };
-                Delivery::Request(Request { from, name, data, responder, ticket: ticket(receipt) })
+                Deliveries::Request(Request { from, name, data, responder, ticket: ticket(receipt) })
             }
         }
     }
@@ -51,6 +78,37 @@ pub enum Delivery {
     Message(Message),
     /// Wants a reply.
     Request(Request),
+}
+
+/// What arrived together. Its sender gets `Delivered` for all of it when it is accepted, answered or dropped.
+#[derive(Debug)]
+pub enum Deliveries {
+    /// Want nothing back but the receipt.
+    Messages(Messages),
+    /// Wants a reply.
+    Request(Request),
+}
+
+/// Messages that arrived, one after another from one sender in one lane.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Messages {
+    /// The sender.
+    pub from: Id,
+    /// The sender's name.
+    pub name: Name,
+    /// The lane they were sent in.
+    pub lane: u8,
+    /// The payloads in their order; at least one.
+    pub data: Vec<Bytes>,
+    ticket: Ticket,
+}
+
+impl Messages {
+    /// Lets the sender know; dropping does the same.
+    pub fn accept(self) {
+        drop(self.ticket);
+    }
 }
 
 /// A message that arrived.

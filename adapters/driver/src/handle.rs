@@ -10,7 +10,7 @@ use p2pcore::{
 };
 
 use crate::{
-    BatchOutcomes, ByteStream, Delivery, Events, Outcomes, RequestError,
+    BatchOutcomes, ByteStream, Deliveries, Delivery, Events, Outcomes, RequestError,
     command::{Batch, Command, Notice, Sought, To},
     delivery::Inbound,
     events::Hub,
@@ -117,8 +117,8 @@ impl NodeHandle {
             let (count, bytes) = poll_fn(|cx| self.0.flow.poll_enter_some(cx, to, run)).await;
             let mut entered = Entered { shared: &self.0, to: &[to], messages: count, bytes, armed: true };
             let rest = messages.split_off(count);
-            let command = Command::SendBatch(Batch { to, messages, options, slot: slot.clone(), first });
-            match self.0.commands.put(command).await {
+            let batch = Batch { to, messages: messages.into(), options, slot: slot.clone(), first };
+            match self.0.commands.put(Command::SendBatch(batch)).await {
                 Ok(()) => entered.armed = false,
                 Err(_) if first == 0 => return Err(CommandError::Stopped),
                 Err(_) => {
@@ -181,12 +181,18 @@ impl NodeHandle {
 
     /// The next message or request; `None` when the node has ended.
     pub async fn recv(&self) -> Option<Delivery> {
+        self.0.inbound.take_by(|queue| Inbound::take_one(queue, &self.0.notices)).await
+    }
+
+    /// The next request, or the next messages: all that have arrived one after another from one sender in one lane, for less
+    /// than one by one. `None` when the node has ended.
+    pub async fn recv_batch(&self) -> Option<Deliveries> {
         Some(self.0.inbound.take().await?.hand_over(&self.0.notices))
     }
 
     /// The next message or request, if there is one already.
     pub fn try_recv(&self) -> Option<Delivery> {
-        Some(self.0.inbound.try_take()?.hand_over(&self.0.notices))
+        self.0.inbound.try_take_by(|queue| Inbound::take_one(queue, &self.0.notices))
     }
 
     /// A new reader of events; the first one sees everything since the start.

@@ -33,7 +33,7 @@ mod stream;
 mod testing;
 mod tray;
 
-pub use delivery::{Delivery, Message, Request, Responder};
+pub use delivery::{Deliveries, Delivery, Message, Messages, Request, Responder};
 pub use endpoint::Endpoint;
 pub use error::{RequestError, StartFailure, StateError};
 pub use events::Events;

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -117,18 +118,17 @@ impl BatchSlot {
     }
 
     fn put(&self, index: usize, outcome: Outcome) -> Option<Waker> {
-        self.put_all(&[(index, outcome)])
+        self.put_all(&[(index..index + 1, outcome)])
     }
 
     /// Whoever waits does it for all of them. Gives back whom to wake, if this were the last.
     #[must_use]
-    pub(crate) fn put_all(&self, outcomes: &[(usize, Outcome)]) -> Option<Waker> {
+    pub(crate) fn put_all(&self, outcomes: &[(Range<usize>, Outcome)]) -> Option<Waker> {
         let mut state = self.lock();
-        for (index, outcome) in outcomes {
-            let Some(place) = state.outcomes.get_mut(*index) else { continue };
-            if place.replace(*outcome).is_none() {
-                state.left -= 1;
-            }
+        for (indices, outcome) in outcomes {
+            let places = state.outcomes.get_mut(indices.clone()).into_iter().flatten();
+            let new = places.filter_map(|place| place.replace(*outcome).is_none().then_some(())).count();
+            state.left -= new;
         }
         if state.left == 0 { state.waker.take() } else { None }
     }

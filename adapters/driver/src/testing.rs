@@ -19,8 +19,8 @@ use p2pcore::{
     CommandError, Event, Id, Identity, Input, NetworkKey, Output, Reason, Role, SecretKey,
     master::{MasterView, MemberInfo},
     node::{
-        Deadline, Guard, LocalNetwork, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, SocketId,
-        Status, StreamKey, Transmit, Watch,
+        Deadline, Guard, LocalNetwork, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, Sends,
+        SocketId, Status, StreamKey, Transmit, Watch,
     },
 };
 use quinn_udp::UdpSockRef;
@@ -274,6 +274,29 @@ impl Machine for Fake {
         }
         script.sent.push((to.to_vec(), data));
         Ok(SendId(script.sent.len() as u64 * (1 + script.gap)))
+    }
+
+    fn send_batch(
+        &mut self,
+        now: Instant,
+        to: Id,
+        messages: &mut VecDeque<Bytes>,
+        options: SendOptions,
+    ) -> Result<Sends, CommandError> {
+        let most = if self.script().gap > 0 { 1 } else { messages.len() as u64 };
+        let mut sends: Option<Sends> = None;
+        while sends.is_none_or(|sends| sends.count < most)
+            && let Some(data) = messages.front()
+        {
+            match (self.send(now, &[to], data.clone(), options), &mut sends) {
+                (Ok(_), Some(sends)) => sends.count += 1,
+                (Ok(first), None) => sends = Some(Sends::one(first)),
+                (Err(_), Some(_)) => break,
+                (Err(error), None) => return Err(error),
+            }
+            messages.pop_front();
+        }
+        Ok(sends.expect("a batch is not empty"))
     }
 
     fn handed(&mut self, _now: Instant, receipt: Receipt) {

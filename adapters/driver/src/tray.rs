@@ -128,7 +128,7 @@ impl<T> fmt::Debug for Tray<T> {
     }
 }
 
-/// From one task, in batches, to many that take one item each.
+/// From one task, in batches, to many that take from it in turn.
 pub(crate) struct Shelf<T> {
     state: Mutex<Offered<T>>,
     arrived: Event,
@@ -148,10 +148,9 @@ impl<T> Shelf<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Offers all of `items`, which is empty then. Once it is closed, they are dropped.
-    pub(crate) fn offer(&self, items: &mut VecDeque<T>) {
-        let count = items.len();
-        if count == 0 {
+    /// Offers all of `items`, which is empty then, to as many takers as `takers`. Once it is closed, they are dropped.
+    pub(crate) fn offer(&self, items: &mut VecDeque<T>, takers: usize) {
+        if items.is_empty() {
             return;
         }
         {
@@ -165,7 +164,7 @@ impl<T> Shelf<T> {
             }
         }
         items.clear();
-        self.arrived.notify(count);
+        self.arrived.notify(takers);
     }
 
     /// Offers one more; if there are more than `most` then, the oldest goes.
@@ -181,18 +180,24 @@ impl<T> Shelf<T> {
         self.arrived.notify(1);
     }
 
-    pub(crate) fn try_take(&self) -> Option<T> {
-        self.lock().items.pop_front()
+    /// What `take` takes off the front, if there is something already.
+    pub(crate) fn try_take_by<U>(&self, take: impl FnOnce(&mut VecDeque<T>) -> Option<U>) -> Option<U> {
+        take(&mut self.lock().items)
     }
 
     /// The next one; `None` when it is closed and empty.
     pub(crate) async fn take(&self) -> Option<T> {
+        self.take_by(VecDeque::pop_front).await
+    }
+
+    /// What `take` takes off the front, as soon as there is something; `None` when it is closed and empty.
+    pub(crate) async fn take_by<U>(&self, take: impl Fn(&mut VecDeque<T>) -> Option<U>) -> Option<U> {
         let mut listener = None;
         loop {
             {
                 let mut state = self.lock();
-                if let Some(item) = state.items.pop_front() {
-                    return Some(item);
+                if let Some(taken) = take(&mut state.items) {
+                    return Some(taken);
                 }
                 if state.is_closed {
                     return None;
@@ -273,12 +278,12 @@ mod tests {
             })
             .collect();
         for batch in 0..500 {
-            shelf.offer(&mut (0..batch % 5).collect());
+            shelf.offer(&mut (0..batch % 5).collect(), batch % 5);
         }
         shelf.close();
         assert_eq!(takers.into_iter().map(|taker| taker.join().unwrap()).sum::<usize>(), 1_000);
-        shelf.offer(&mut VecDeque::from([1]));
-        assert_eq!((block_on(shelf.take()), shelf.try_take()), (None, None));
+        shelf.offer(&mut VecDeque::from([1]), 1);
+        assert_eq!((block_on(shelf.take()), shelf.try_take_by(VecDeque::pop_front)), (None, None));
     }
 
     #[test]
@@ -295,7 +300,7 @@ mod tests {
         let shelf = Shelf::new();
         let (mut first, mut second) = (Box::pin(shelf.take()), Box::pin(shelf.take()));
         assert!(block_on(poll_once(&mut first)).is_none() && block_on(poll_once(&mut second)).is_none());
-        shelf.offer(&mut VecDeque::from([7]));
+        shelf.offer(&mut VecDeque::from([7]), 1);
         drop(first);
         assert_eq!(block_on(second), Some(7));
     }

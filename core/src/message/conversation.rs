@@ -1,6 +1,6 @@
 //! Both directions of the message traffic with one remote Id.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
@@ -121,11 +121,24 @@ impl Conversation {
         self.inbox.receive(lane, bytes)
     }
 
-    /// The application has taken a message that arrived in this conversation: a receipt goes out; at once if the sender's
-    /// application waits for it, else with what goes out next, after 20 ms at the latest. In any order; what is unknown or
-    /// was given before is ignored.
-    pub fn handed(&mut self, now: Instant, lane: u8, seq: u64) {
-        self.inbox.handed(now, lane, seq);
+    /// Queues plain messages from the front of `messages`, as many as there is room for, as [`send`](Self::send) would: their
+    /// tags follow on each other from `tag` on. Returns how many; zero also where `send` would refuse the first one.
+    pub fn send_batch(
+        &mut self,
+        now: Instant,
+        lane: u8,
+        messages: &mut VecDeque<Bytes>,
+        expires: Instant,
+        tag: u64,
+    ) -> u64 {
+        self.outbox.send_batch(now, lane, messages, expires, tag)
+    }
+
+    /// The application has taken `count` messages that arrived in this conversation, from `seq` on: a receipt goes out; at once
+    /// if the sender's application waits for it, else with what goes out next, after 20 ms at the latest. In any order; what
+    /// is unknown or was given before is ignored.
+    pub fn handed(&mut self, now: Instant, lane: u8, seq: u64, count: u64) {
+        self.inbox.handed(now, lane, seq, count);
     }
 
     /// Receipts that wait for something to go with go now. Says whether there are any.

@@ -31,6 +31,8 @@ pub(super) struct Inbox {
     unhanded_bytes: usize,
     owed: Option<Owed>,
     events: VecDeque<ConversationEvent>,
+    /// How many messages are in those.
+    queued: usize,
     max_message: usize,
     max_messages: usize,
     max_bytes: usize,
@@ -60,6 +62,15 @@ struct Unhanded {
     is_awaited: bool,
 }
 
+/// What the application has taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    messages: usize,
+    bytes: usize,
+    /// How many of them nobody waits for, and their bytes.
+    owed: Option<(usize, usize)>,
+}
+
 /// Receipts that wait for something to go with.
 #[derive(Clone, Copy, Debug)]
 struct Owed {
@@ -78,6 +89,7 @@ impl Inbox {
             unhanded_bytes: 0,
             owed: None,
             events: VecDeque::new(),
+            queued: 0,
             max_message: config.max_message,
             max_messages: config.max_unhanded_messages,
             max_bytes: config.max_unhanded_bytes,
@@ -117,26 +129,39 @@ impl Inbox {
                     receiver.unhanded.push_back(Unhanded { seq, bytes: data.len(), is_awaited: kind == Kind::Message });
                     self.unhanded_messages += 1;
                     self.unhanded_bytes = self.unhanded_bytes.saturating_add(data.len());
-                    self.events.push_back(ConversationEvent::Arrived { lane, seq, kind, data });
+                    self.queued += 1;
+                    match self.events.back_mut() {
+                        Some(ConversationEvent::Messages { lane: last, seq: first, data: all })
+                            if kind == Kind::Message
+                                && *last == lane
+                                && seq.checked_sub(*first) == Some(all.len() as u64) =>
+                        {
+                            all.push(data);
+                        }
+                        _ if kind == Kind::Message => {
+                            self.events.push_back(ConversationEvent::Messages { lane, seq, data: vec![data] });
+                        }
+                        _ => self.events.push_back(ConversationEvent::Arrived { lane, seq, kind, data }),
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    pub(super) fn handed(&mut self, now: Instant, lane: u8, seq: u64) {
+    pub(super) fn handed(&mut self, now: Instant, lane: u8, seq: u64, count: u64) {
         let Some(receiver) = self.lanes.get_mut(usize::from(lane)) else { return };
-        let Some(Unhanded { bytes, is_awaited, .. }) = receiver.handed(seq) else { return };
-        self.unhanded_messages = self.unhanded_messages.saturating_sub(1);
+        let Taken { messages, bytes, owed } = receiver.handed(seq, seq.saturating_add(count));
+        self.unhanded_messages = self.unhanded_messages.saturating_sub(messages);
         self.unhanded_bytes = self.unhanded_bytes.saturating_sub(bytes);
-        if !is_awaited {
-            self.owe(now, bytes);
+        if let Some((messages, bytes)) = owed {
+            self.owe(now, messages, bytes);
         }
     }
 
-    fn owe(&mut self, now: Instant, bytes: usize) {
+    fn owe(&mut self, now: Instant, messages: usize, bytes: usize) {
         let owed = self.owed.get_or_insert(Owed { until: now + OWED_FOR, messages: 0, bytes: 0 });
-        owed.messages += 1;
+        owed.messages = owed.messages.saturating_add(messages);
         owed.bytes = owed.bytes.saturating_add(bytes);
         if owed.messages >= MAX_OWED_MESSAGES || owed.bytes >= MAX_OWED_BYTES {
             self.tell_owed();
@@ -177,8 +202,21 @@ impl Inbox {
 
     /// What was read in one piece with the last message that the application may hold waits here.
     pub(super) fn poll_event(&mut self) -> Option<ConversationEvent> {
-        let held = self.unhanded_messages.saturating_sub(self.events.len());
-        if held < self.max_messages.max(1) { self.events.pop_front() } else { None }
+        let held = self.unhanded_messages.saturating_sub(self.queued);
+        let room = self.max_messages.max(1).saturating_sub(held);
+        let event = match self.events.front_mut()? {
+            ConversationEvent::Messages { lane, seq, data } if room > 0 && data.len() > room => {
+                let rest = data.split_off(room);
+                let (lane, first) = (*lane, *seq);
+                *seq = first.saturating_add(room as u64);
+                ConversationEvent::Messages { lane, seq: first, data: std::mem::replace(data, rest) }
+            }
+            _ if room > 0 => self.events.pop_front()?,
+            _ => return None,
+        };
+        let count = if let ConversationEvent::Messages { data, .. } = &event { data.len() } else { 1 };
+        self.queued = self.queued.saturating_sub(count);
+        Some(event)
     }
 
     pub(super) fn heard(&self) -> Option<Heard> {
@@ -232,24 +270,35 @@ impl ReceiveLane {
         }
     }
 
-    /// Message `seq` if it was not handed over before.
-    fn handed(&mut self, seq: u64) -> Option<Unhanded> {
-        let index = match self.unhanded.front() {
-            Some(front) if front.seq == seq => 0,
-            _ => self.unhanded.binary_search_by_key(&seq, |unhanded| unhanded.seq).ok()?,
+    /// Those of `first..behind` that were not handed over before are now.
+    fn handed(&mut self, first: u64, behind: u64) -> Taken {
+        let from = match self.unhanded.front() {
+            Some(front) if front.seq < first => self.unhanded.partition_point(|unhanded| unhanded.seq < first),
+            _ => 0,
         };
-        let message = self.unhanded.remove(index)?;
-        if let Some(number) = seq.checked_sub(self.base) {
-            if message.is_awaited {
-                self.receipt_due = true;
-            } else {
-                self.receipt_owed = true;
+        let mut taken = Taken::default();
+        for Unhanded { seq, bytes, is_awaited } in self.unhanded.range(from..).take_while(|next| next.seq < behind) {
+            taken.messages += 1;
+            taken.bytes = taken.bytes.saturating_add(*bytes);
+            if !is_awaited {
+                let (messages, sum) = taken.owed.unwrap_or_default();
+                taken.owed = Some((messages + 1, bytes.saturating_add(sum)));
             }
-            if number > self.below() {
-                self.note_also(number);
+            if *seq >= self.base {
+                self.receipt_due |= is_awaited;
+                self.receipt_owed |= !is_awaited;
             }
         }
-        Some(message)
+        if from == 0 {
+            self.unhanded.drain(..taken.messages);
+            return taken;
+        }
+        let behind_them = from + taken.messages;
+        let numbers: Vec<u64> =
+            self.unhanded.drain(from..behind_them).filter_map(|gone| gone.seq.checked_sub(self.base)).collect();
+        let below = self.below();
+        numbers.into_iter().filter(|number| *number > below).for_each(|number| self.note_also(number));
+        taken
     }
 
     fn note_also(&mut self, number: u64) {

@@ -105,26 +105,51 @@ pub enum Outcome {
 /// News of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConversationEvent {
-    /// A message for the application; give `lane` and `seq` to [`Conversation::handed`] when it has taken it.
+    /// Messages for the application, of [`Kind::Message`], that follow on each other; give `lane`, `seq` and their number to
+    /// [`Conversation::handed`] when it has taken them.
+    Messages {
+        /// Their lane.
+        lane: u8,
+        /// That of the first; ascending within the lane for as long as the conversation lives, and numbers may be left out
+        /// between one event and the next.
+        seq: u64,
+        /// The payloads; at least one.
+        data: Vec<Bytes>,
+    },
+    /// Anything else for the application; give `lane`, `seq` and 1 to [`Conversation::handed`] when it has taken it.
     Arrived {
         /// Its lane.
         lane: u8,
-        /// Ascending within the lane for as long as the conversation lives; numbers may be left out.
+        /// As above.
         seq: u64,
-        /// What it is for.
+        /// What it is for; not [`Kind::Message`].
         kind: Kind,
         /// The payload.
         data: Bytes,
     },
-    /// What became of a message of ours: exactly one each.
+    /// What became of messages of ours: exactly one each.
     Outcome {
-        /// As in [`Outgoing`].
+        /// As in [`Outgoing`], of the first of them.
         tag: u64,
-        /// What became of it.
+        /// How many have this outcome whose tags follow on that one; at least one.
+        count: u64,
+        /// What became of them.
         outcome: Outcome,
     },
     /// There is room again after [`Full`].
     Unblocked,
+}
+
+impl ConversationEvent {
+    /// What arrived, each with its lane, `seq` and kind; nothing of other news.
+    pub fn arrived(self) -> impl Iterator<Item = (u8, u64, Kind, Bytes)> {
+        let (lane, seq, kind, data) = match self {
+            Self::Messages { lane, seq, data } => (lane, seq, Kind::Message, data),
+            Self::Arrived { lane, seq, kind, data } => (lane, seq, kind, vec![data]),
+            Self::Outcome { .. } | Self::Unblocked => (0, 0, Kind::Message, Vec::new()),
+        };
+        (seq..).zip(data).map(move |(seq, data)| (lane, seq, kind, data))
+    }
 }
 
 /// The queue has no room: try again after [`ConversationEvent::Unblocked`].

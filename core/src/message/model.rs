@@ -271,7 +271,7 @@ impl World {
         }
         let (lane, seq, tag) = self.ends[end].shown.remove(index);
         self.sent.get_mut(&tag).unwrap().taken = true;
-        self.ends[end].conversation.handed(self.now, lane, seq);
+        self.ends[end].conversation.handed(self.now, lane, seq, 1);
         true
     }
 
@@ -321,9 +321,13 @@ impl World {
         for end in 0..2 {
             while let Some(event) = self.ends[end].conversation.poll_event() {
                 match event {
-                    ConversationEvent::Arrived { lane, seq, kind, data } => self.arrived(end, lane, seq, kind, &data),
-                    ConversationEvent::Outcome { tag, outcome } => self.outcome(end, tag, outcome),
+                    ConversationEvent::Outcome { tag, count, outcome } => {
+                        (tag..tag + count).for_each(|tag| self.outcome(end, tag, outcome));
+                    }
                     ConversationEvent::Unblocked => assert!(std::mem::take(&mut self.ends[end].blocked)),
+                    event => {
+                        event.arrived().for_each(|(lane, seq, kind, data)| self.arrived(end, lane, seq, kind, &data));
+                    }
                 }
             }
         }
@@ -443,16 +447,21 @@ proptest! {
             }
             while let Some(event) = conversation.poll_event() {
                 match event {
-                    ConversationEvent::Arrived { lane, seq, .. } => conversation.handed(now, lane, seq),
-                    ConversationEvent::Outcome { tag, .. } => prop_assert!(outcomes.insert(tag)),
+                    ConversationEvent::Messages { lane, seq, data } => {
+                        conversation.handed(now, lane, seq, data.len() as u64);
+                    }
+                    ConversationEvent::Arrived { lane, seq, .. } => conversation.handed(now, lane, seq, 1),
+                    ConversationEvent::Outcome { tag, count, .. } => {
+                        prop_assert!((tag..tag + count).all(|tag| outcomes.insert(tag)));
+                    }
                     ConversationEvent::Unblocked => {}
                 }
             }
         }
         conversation.handle_timeout(now + 2 * TTL);
         while let Some(event) = conversation.poll_event() {
-            if let ConversationEvent::Outcome { tag, .. } = event {
-                prop_assert!(outcomes.insert(tag));
+            if let ConversationEvent::Outcome { tag, count, .. } = event {
+                prop_assert!((tag..tag + count).all(|tag| outcomes.insert(tag)));
             }
         }
         prop_assert_eq!(outcomes.len() as u64, sent);

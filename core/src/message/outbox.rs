@@ -46,7 +46,21 @@ impl Report for Ledger {
     fn outcome(&mut self, message: Queued, outcome: Outcome) {
         self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(message.data.len());
-        self.events.push_back(ConversationEvent::Outcome { tag: message.tag, outcome });
+        self.tell(message.tag, outcome);
+    }
+}
+
+impl Ledger {
+    /// Joins it to the outcome before, if it follows on that.
+    fn tell(&mut self, new: u64, came: Outcome) {
+        if let Some(ConversationEvent::Outcome { tag, count, outcome }) = self.events.back_mut()
+            && *outcome == came
+            && new.checked_sub(*tag) == Some(*count)
+        {
+            *count += 1;
+        } else {
+            self.events.push_back(ConversationEvent::Outcome { tag: new, count: 1, outcome: came });
+        }
     }
 }
 
@@ -80,7 +94,7 @@ impl Outbox {
             None
         };
         if let Some(outcome) = refused {
-            self.ledger.events.push_back(ConversationEvent::Outcome { tag, outcome });
+            self.ledger.tell(tag, outcome);
             return Ok(());
         }
         // who waits for an answer without data may be the one by whom the queue becomes empty
@@ -94,6 +108,30 @@ impl Outbox {
         self.ledger.bytes = self.ledger.bytes.saturating_add(data.len());
         lane.push(Queued { tag, expires, kind, data });
         Ok(())
+    }
+
+    pub(super) fn send_batch(
+        &mut self,
+        now: Instant,
+        lane: u8,
+        messages: &mut VecDeque<Bytes>,
+        expires: Instant,
+        tag: u64,
+    ) -> u64 {
+        if expires <= now || usize::from(lane) >= self.lanes.len() {
+            return 0;
+        }
+        let mut taken = 0;
+        while messages.front().is_some_and(|data| data.len() <= self.max_message && self.has_room(data.len()))
+            && let Some(data) = messages.pop_front()
+            && let Some(lane) = self.lanes.get_mut(usize::from(lane))
+        {
+            self.ledger.messages += 1;
+            self.ledger.bytes = self.ledger.bytes.saturating_add(data.len());
+            lane.push(Queued { tag: tag.wrapping_add(taken), expires, kind: Kind::Message, data });
+            taken += 1;
+        }
+        taken
     }
 
     /// Whether a message of `len` bytes fits; if not, its want is noted for `Unblocked`.

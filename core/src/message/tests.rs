@@ -1,6 +1,7 @@
 //! The rules of delivery, one test each.
 
 mod owed;
+mod runs;
 
 use std::{
     collections::BTreeMap,
@@ -122,25 +123,28 @@ impl Pair {
     fn events(&mut self) {
         while let Some(event) = self.a.poll_event() {
             match event {
-                ConversationEvent::Outcome { tag, outcome } => {
-                    assert_eq!(self.outcomes.insert(tag, outcome), None, "a second outcome for {tag}");
+                ConversationEvent::Outcome { tag, count, outcome } => {
+                    for tag in tag..tag + count {
+                        assert_eq!(self.outcomes.insert(tag, outcome), None, "a second outcome for {tag}");
+                    }
                 }
                 ConversationEvent::Unblocked => self.unblocked += 1,
-                ConversationEvent::Arrived { .. } => panic!("nothing is sent to a"),
+                other => panic!("nothing is sent to a: {other:?}"),
             }
         }
         while let Some(event) = self.b.poll_event() {
-            let ConversationEvent::Arrived { lane, seq, data, .. } = event else { panic!("{event:?}") };
-            self.shown.push((lane, seq, data));
-            if self.takes {
-                self.b.handed(self.now, lane, seq);
+            for (lane, seq, _, data) in event.arrived() {
+                self.shown.push((lane, seq, data));
+                if self.takes {
+                    self.b.handed(self.now, lane, seq, 1);
+                }
             }
         }
     }
 
     fn take(&mut self, index: usize) {
         let (lane, seq, _) = self.shown[index];
-        self.b.handed(self.now, lane, seq);
+        self.b.handed(self.now, lane, seq, 1);
         self.run();
     }
 
@@ -428,8 +432,8 @@ fn receipts_need_not_come_in_order() {
     pair.run();
     for index in (1..200).rev().step_by(2) {
         let (lane, seq, _) = pair.shown[index];
-        pair.b.handed(pair.now, lane, seq);
-        pair.b.handed(pair.now, lane, seq);
+        pair.b.handed(pair.now, lane, seq, 1);
+        pair.b.handed(pair.now, lane, seq, 1);
     }
     pair.run();
     assert_eq!(pair.outcomes.keys().copied().collect::<Vec<_>>(), (1..200).step_by(2).collect::<Vec<_>>());
@@ -450,7 +454,7 @@ fn out_of_order_receipts_lost_with_a_link_are_told_again() {
     pair.run();
     for index in [1, 2, 5] {
         let (lane, seq, _) = pair.shown[index];
-        pair.b.handed(pair.now, lane, seq);
+        pair.b.handed(pair.now, lane, seq, 1);
     }
     while pair.b.poll_control().is_some() {}
     pair.relink();
@@ -627,8 +631,8 @@ fn requests_and_replies_keep_their_numbers_and_reasons() {
     let mut seen = Vec::new();
     while let Some(chunk) = pair.a.poll_chunk(pair.now, 0) {
         pair.b.receive(pair.now, 0, chunk).unwrap();
-        while let Some(ConversationEvent::Arrived { kind, data, .. }) = pair.b.poll_event() {
-            seen.push((kind, data.len()));
+        while let Some(event) = pair.b.poll_event() {
+            seen.extend(event.arrived().map(|(_, _, kind, data)| (kind, data.len())));
         }
     }
     let len_of = |kind: Kind, len| if kind == refused { 0 } else { len };

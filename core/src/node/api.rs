@@ -182,6 +182,36 @@ pub struct Persist {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SendId(pub u64);
 
+/// Messages of ours that were sent one right after another: their numbers follow on each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sends {
+    /// The first of them.
+    pub first: SendId,
+    /// How many.
+    pub count: u64,
+}
+
+impl Sends {
+    /// A single one.
+    pub const fn one(id: SendId) -> Self {
+        Self { first: id, count: 1 }
+    }
+
+    /// The number of the message behind the last.
+    pub const fn behind(self) -> SendId {
+        SendId(self.first.0.saturating_add(self.count))
+    }
+}
+
+impl IntoIterator for Sends {
+    type Item = SendId;
+    type IntoIter = std::iter::Map<std::ops::Range<u64>, fn(u64) -> SendId>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        (self.first.0..self.behind().0).map(SendId)
+    }
+}
+
 /// Names a request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
@@ -190,7 +220,7 @@ pub struct RequestId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyToken(pub u64);
 
-/// Names a message handed to the application; give it back with [`handed`](super::Node::handed). What it says is for the
+/// Names messages handed to the application; give it back with [`handed`](super::Node::handed). What it says is for the
 /// node alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipt {
@@ -200,8 +230,17 @@ pub struct Receipt {
     pub conversation: u64,
     /// In which lane.
     pub lane: u8,
-    /// Which of that lane; of the node's own messages, which of all.
+    /// Which of that lane is the first; of the node's own messages, which of all.
     pub seq: u64,
+    /// How many messages.
+    pub count: u64,
+}
+
+impl Receipt {
+    /// One for each of the messages, in their order.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        (self.seq..self.seq.saturating_add(self.count)).map(move |seq| Self { seq, count: 1, ..self })
+    }
 }
 
 /// Names a byte stream.
@@ -292,17 +331,17 @@ pub enum Event {
         /// The relaying server.
         via: Option<Id>,
     },
-    /// A message arrived.
-    Message {
+    /// Messages arrived, one after another from one sender in one lane; the driver takes what is ready, so there can be many.
+    Messages {
         /// The sender.
         from: Id,
         /// The sender's name.
         name: Name,
-        /// The lane it was sent in.
+        /// The lane they were sent in.
         lane: u8,
-        /// The payload.
-        data: Bytes,
-        /// To be given back when the application has taken it.
+        /// The payloads in their order; at least one.
+        data: Vec<Bytes>,
+        /// To be given back when the application has taken them, whole or [one by one](Receipt::each).
         receipt: Receipt,
     },
     /// A request arrived; answer it once.
@@ -318,13 +357,13 @@ pub enum Event {
         /// To be given back when the application has taken it.
         receipt: Receipt,
     },
-    /// The outcome of a message at one of its destinations: exactly one each.
+    /// The outcome of messages at one of their destinations: exactly one each.
     Outcome {
-        /// Which message.
-        send: SendId,
+        /// Which messages.
+        sends: Sends,
         /// Which destination.
         to: Id,
-        /// What became of it.
+        /// What became of them.
         outcome: Outcome,
     },
     /// The answer to a request: exactly one each.

@@ -1,13 +1,13 @@
 //! The application's side of messages: sending, datagrams, receipts, and what arrives.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
-use super::{Event, Node, Outcome, Receipt, ReplyToken, SendId, SendOptions, roles::RoleState};
+use super::{Event, Node, Outcome, Receipt, ReplyToken, SendId, SendOptions, Sends, roles::RoleState};
 use crate::{
     CommandError, Config, Id, Name, Reason,
     link::LinkToken,
@@ -46,12 +46,13 @@ impl Correspondent {
     /// The application gets messages and their outcomes as they are; the rest is given back: the node has a say in it.
     pub(super) fn news(&self, event: ConversationEvent) -> Result<Event, ConversationEvent> {
         match event {
-            ConversationEvent::Arrived { lane, seq, kind: Kind::Message, data } => {
-                let receipt = self.receipt(lane, seq);
-                Ok(Event::Message { from: self.id, name: self.name.clone(), lane, data, receipt })
+            ConversationEvent::Messages { lane, seq, data } => {
+                let receipt = Receipt { count: data.len() as u64, ..self.receipt(lane, seq) };
+                Ok(Event::Messages { from: self.id, name: self.name.clone(), lane, data, receipt })
             }
-            ConversationEvent::Outcome { tag, outcome } if tag & REQUEST == 0 => {
-                Ok(Event::Outcome { send: SendId(tag), to: self.id, outcome })
+            ConversationEvent::Outcome { tag, count, outcome } if tag & REQUEST == 0 => {
+                let sends = Sends { first: SendId(tag), count };
+                Ok(Event::Outcome { sends, to: self.id, outcome })
             }
             ConversationEvent::Unblocked => Ok(Event::Unblocked { to: self.id }),
             rest => Err(rest),
@@ -59,7 +60,7 @@ impl Correspondent {
     }
 
     fn receipt(&self, lane: u8, seq: u64) -> Receipt {
-        Receipt { from: self.id, conversation: self.conversation, lane, seq }
+        Receipt { from: self.id, conversation: self.conversation, lane, seq, count: 1 }
     }
 }
 
@@ -105,7 +106,7 @@ impl Messages {
 
     /// For what the node sends to itself.
     fn own_receipt(&mut self, own: Id, lane: u8) -> Receipt {
-        Receipt { from: own, conversation: 0, lane, seq: self.number() }
+        Receipt { from: own, conversation: 0, lane, seq: self.number(), count: 1 }
     }
 
     fn reply_token(&mut self, asked: Asked) -> ReplyToken {
@@ -145,6 +146,38 @@ impl Node {
         Ok(send)
     }
 
+    /// Takes messages from the front of `messages` and sends them to `to`, as [`send`](Self::send) would, for less: as many as
+    /// there is room for. What is left wants another call; its first one may then be refused.
+    ///
+    /// # Errors
+    /// What `send` says of the first one. Nothing was taken.
+    pub fn send_batch(
+        &mut self,
+        now: Instant,
+        to: Id,
+        messages: &mut VecDeque<Bytes>,
+        options: SendOptions,
+    ) -> Result<Sends, CommandError> {
+        let first = SendId(self.messages.next + 1);
+        let Some(front) = messages.front().cloned() else { return Ok(Sends { first, count: 0 }) };
+        self.check_message(front.len(), options.lane)?;
+        if !self.is_suspended()
+            && let Some(remote) = self.remotes.get_mut(&to).filter(|remote| remote.current.is_some())
+            && let Some(conversation) = &mut remote.conversation
+        {
+            let expires = after(now, options.ttl.unwrap_or(self.config.message_ttl));
+            let count = conversation.send_batch(now, options.lane, messages, expires, first.0);
+            if count > 0 {
+                self.messages.next += count;
+                remote.note_unwritten(to, &mut self.unwritten);
+                return Ok(Sends { first, count });
+            }
+        }
+        let send = self.send(now, &[to], front, options)?;
+        messages.pop_front();
+        Ok(Sends::one(send))
+    }
+
     fn send_one(&mut self, now: Instant, id: Id, send: SendId, data: Bytes, lane: u8, expires: Instant) {
         if id == self.id() {
             let receipt = self.messages.own_receipt(id, lane);
@@ -159,7 +192,7 @@ impl Node {
             // linked: no table is asked, and no link is wanted
             match conversation.send(now, outgoing) {
                 Ok(()) => remote.note_unwritten(id, &mut self.unwritten),
-                Err(_) => self.event(Event::Outcome { send, to: id, outcome: Outcome::Failed(Reason::Full) }),
+                Err(_) => self.outcome(send, id, Outcome::Failed(Reason::Full)),
             }
             return;
         }
@@ -168,9 +201,13 @@ impl Node {
             Err(reason) => Some(reason),
         };
         match failure {
-            Some(reason) => self.event(Event::Outcome { send, to: id, outcome: Outcome::Failed(reason) }),
+            Some(reason) => self.outcome(send, id, Outcome::Failed(reason)),
             None => self.written_to(now, id),
         }
+    }
+
+    pub(super) fn outcome(&mut self, send: SendId, to: Id, outcome: Outcome) {
+        self.event(Event::Outcome { sends: Sends::one(send), to, outcome });
     }
 
     pub(super) fn check_message(&self, len: usize, lane: u8) -> Result<(), CommandError> {
@@ -257,15 +294,13 @@ impl Node {
         }
     }
 
-    /// The application has taken the message: its sender gets the receipt. Without this the sender gets `Expired`, and after
+    /// The application has taken the messages: their sender gets the receipt. Without this the sender gets `Expired`, and after
     /// [`Config::max_unhanded_messages`] nothing more is read from it.
     pub fn handed(&mut self, now: Instant, receipt: Receipt) {
         self.now = now;
-        let Receipt { from, conversation, lane, seq } = receipt;
+        let Receipt { from, conversation, lane, seq, count } = receipt;
         match self.messages.handed.remove(&receipt) {
-            Some(Handed::Own(send)) => {
-                self.event(Event::Outcome { send, to: from, outcome: Outcome::Delivered });
-            }
+            Some(Handed::Own(send)) => self.outcome(send, from, Outcome::Delivered),
             Some(Handed::ToMaster { rid, fence }) => {
                 let result = self.still_held(now, &fence).map(|()| Bytes::new());
                 if from == self.id() {
@@ -279,7 +314,7 @@ impl Node {
         let remote = self.remotes.get_mut(&from).filter(|remote| remote.conversation_number == conversation);
         let Some(remote) = remote else { return };
         if let Some(conversation) = &mut remote.conversation {
-            conversation.handed(now, lane, seq);
+            conversation.handed(now, lane, seq, count);
             remote.note_unwritten(from, &mut self.unwritten);
             if !remote.unread.is_empty() {
                 self.read_on(now, from);
@@ -334,8 +369,12 @@ impl Node {
             ConversationEvent::Arrived { lane, seq, kind, data } => {
                 self.on_arrived(now, &from.name, from.receipt(lane, seq), kind, data);
             }
-            ConversationEvent::Outcome { tag, outcome } => self.on_request_outcome(tag, outcome),
-            ConversationEvent::Unblocked => {}
+            ConversationEvent::Outcome { tag: REPLY, .. } => {}
+            ConversationEvent::Outcome { tag, count, outcome } => {
+                (tag..tag.saturating_add(count)).for_each(|tag| self.on_request_outcome(tag, outcome));
+            }
+            // the application has these as they are
+            ConversationEvent::Messages { .. } | ConversationEvent::Unblocked => {}
         }
     }
 
@@ -384,7 +423,7 @@ impl Node {
 
     fn message(&mut self, name: &Name, data: Bytes, receipt: Receipt) {
         let Receipt { from, lane, .. } = receipt;
-        self.event(Event::Message { from, name: name.clone(), lane, data, receipt });
+        self.event(Event::Messages { from, name: name.clone(), lane, data: vec![data], receipt });
     }
 
     fn asked(&mut self, name: &Name, asked: Asked, data: Bytes, receipt: Receipt) {
@@ -393,9 +432,6 @@ impl Node {
     }
 
     fn on_request_outcome(&mut self, tag: u64, outcome: Outcome) {
-        if tag == REPLY {
-            return;
-        }
         match outcome {
             // the reply says what became of it
             Outcome::Delivered => {}

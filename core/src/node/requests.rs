@@ -170,6 +170,6 @@ impl Node {
             Err(Reason::Timeout) => Outcome::Expired,
             Err(reason) => Outcome::Failed(reason),
         };
-        self.event(Event::Outcome { send, to: from, outcome });
+        self.outcome(send, from, outcome);
     }
 }

@@ -15,8 +15,8 @@ use p2pcore::{
     master::{self, Council, MasterView, MemberInfo, Token},
     node::{
         Deadline, Guard, LinkInfo, LocalNetwork, MemberCommand, NodeInfo, Outcome, PathKind, PeerStatus, Persist,
-        PersistId, Receipt, ReplyToken, RequestId, SendId, SendOptions, ServerStatus, SocketId, Status, StreamKey,
-        Transmit, Usage,
+        PersistId, Receipt, ReplyToken, RequestId, SendId, SendOptions, Sends, ServerStatus, SocketId, Status,
+        StreamKey, Transmit, Usage,
     },
 };
 
@@ -201,7 +201,7 @@ impl Toy {
             _ => 1,
         };
         for _ in 0..times {
-            self.outputs.push_back(Output::Event(Event::Outcome { send, to, outcome }));
+            self.outputs.push_back(Output::Event(Event::Outcome { sends: Sends::one(send), to, outcome }));
         }
     }
 
@@ -287,9 +287,9 @@ impl Toy {
             data[0] ^= 1;
         }
         let (from, lane) = (frame.from, frame.lane);
-        let receipt = Receipt { from, conversation: 0, lane, seq: self.next_receipt };
+        let receipt = Receipt { from, conversation: 0, lane, seq: self.next_receipt, count: 1 };
         self.receipts.insert(self.next_receipt, frame);
-        let event = Event::Message { from, name: Name::default(), lane, data: data.into(), receipt };
+        let event = Event::Messages { from, name: Name::default(), lane, data: vec![data.into()], receipt };
         if self.bug == Bug::OutOfOrder {
             // the first is told as taken and handed only behind the second
             match self.held_back.take() {
@@ -490,9 +490,14 @@ impl Machine for Toy {
                 Bug::DeliveredEarly => self.outcome(send, *id, Outcome::Delivered),
                 Bug::FailsWhatArrives => self.outcome(send, *id, Outcome::Failed(Reason::Offline)),
                 Bug::HandsToItself => {
-                    let receipt = Receipt { from: self.id(), conversation: 0, lane: 0, seq: u64::MAX };
-                    let event =
-                        Event::Message { from: self.id(), name: Name::default(), lane: options.lane, data, receipt };
+                    let receipt = Receipt { from: self.id(), conversation: 0, lane: 0, seq: u64::MAX, count: 1 };
+                    let event = Event::Messages {
+                        from: self.id(),
+                        name: Name::default(),
+                        lane: options.lane,
+                        data: vec![data],
+                        receipt,
+                    };
                     self.outputs.push_back(Output::Event(event));
                 }
                 _ => {}

@@ -130,11 +130,12 @@ fn lane_bytes(case: &mut Case<'_>) {
             return;
         }
         while let Some(event) = conversation.poll_event() {
-            let ConversationEvent::Arrived { lane, seq, data, .. } = event else { continue };
-            assert!(data.len() <= 40_000);
-            assert!(last[usize::from(lane)].replace(seq) < Some(seq), "out of order");
-            if case.flag() {
-                conversation.handed(now, lane, seq);
+            for (lane, seq, _, data) in event.arrived() {
+                assert!(data.len() <= 40_000);
+                assert!(last[usize::from(lane)].replace(seq) < Some(seq), "out of order");
+                if case.flag() {
+                    conversation.handed(now, lane, seq, 1);
+                }
             }
         }
         while conversation.poll_control().is_some() {}
@@ -209,7 +210,7 @@ impl Pair {
             7 => {
                 let some = case.below(self.unhanded[end].len() + 1);
                 for (lane, seq) in self.unhanded[end].drain(..some) {
-                    self.ends[end].handed(self.now, lane, seq);
+                    self.ends[end].handed(self.now, lane, seq, 1);
                 }
             }
             8 if case.byte() > 200 => {
@@ -257,15 +258,18 @@ impl Pair {
     fn events(&mut self, end: usize) {
         while let Some(event) = self.ends[end].poll_event() {
             match event {
-                ConversationEvent::Arrived { lane, seq, data, .. } => {
-                    self.arrived[end][usize::from(lane)].push(data);
-                    self.unhanded[end].push((lane, seq));
+                ConversationEvent::Outcome { tag, count, outcome } => {
+                    for tag in tag..tag + count {
+                        let known = self.outcomes.get_mut(&tag).expect("a message that was sent");
+                        assert_eq!(known.replace(outcome), None, "a second outcome");
+                    }
                 }
-                ConversationEvent::Outcome { tag, outcome } => {
-                    let known = self.outcomes.get_mut(&tag).expect("a message that was sent");
-                    assert_eq!(known.replace(outcome), None, "a second outcome");
+                event => {
+                    for (lane, seq, _, data) in event.arrived() {
+                        self.arrived[end][usize::from(lane)].push(data);
+                        self.unhanded[end].push((lane, seq));
+                    }
                 }
-                ConversationEvent::Unblocked => {}
             }
         }
     }
@@ -278,7 +282,7 @@ impl Pair {
                 self.hear(end, MAX_CHUNK);
                 self.events(end);
                 for (lane, seq) in std::mem::take(&mut self.unhanded[end]) {
-                    self.ends[end].handed(self.now, lane, seq);
+                    self.ends[end].handed(self.now, lane, seq, 1);
                 }
             }
         }

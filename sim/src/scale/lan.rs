@@ -407,14 +407,14 @@ impl Lan {
                 self.unlinked += usize::from(host.linked_servers == servers);
                 host.linked_servers -= 1;
             }
-            Output::Event(Event::Message { receipt, .. }) => node.handed(now, receipt),
-            Output::Event(Event::Outcome { outcome, .. }) => {
+            Output::Event(Event::Messages { receipt, .. }) => node.handed(now, receipt),
+            Output::Event(Event::Outcome { sends, outcome, .. }) => {
                 match outcome {
-                    Outcome::Delivered => self.delivered += 1,
-                    Outcome::Failed(_) | Outcome::Expired => self.failed += 1,
+                    Outcome::Delivered => self.delivered += sends.count,
+                    Outcome::Failed(_) | Outcome::Expired => self.failed += sends.count,
                 }
-                host.open -= 1;
-                self.open -= 1;
+                host.open -= sends.count;
+                self.open -= sends.count;
             }
             Output::Event(_) => {}
         }

@@ -31,9 +31,11 @@ impl World {
         let breach = self.bounds.event(run, self.now, &event);
         self.check(breach);
         match event {
-            Event::Message { from, lane, data, receipt, .. } => {
-                let handed = self.ledger.handed(id, from, lane, &data);
-                self.arrived(number, from, receipt, handed);
+            Event::Messages { from, lane, data, receipt, .. } => {
+                for (data, receipt) in data.into_iter().zip(receipt.each()) {
+                    let handed = self.ledger.handed(id, from, lane, &data);
+                    self.arrived(number, from, receipt, handed);
+                }
             }
             Event::Request { from, data, token, receipt, .. } => {
                 let handed = self.requests.handed(id, from, &data);
@@ -44,9 +46,11 @@ impl World {
                     self.schedule.push(at, Happening::Answer { run, token, number });
                 }
             }
-            Event::Outcome { send, to, outcome } => {
-                let breach = self.ledger.outcome(run, id, send, to, outcome);
-                self.check(breach);
+            Event::Outcome { sends, to, outcome } => {
+                for send in sends {
+                    let breach = self.ledger.outcome(run, id, send, to, outcome);
+                    self.check(breach);
+                }
             }
             Event::Reply { request, from, result } => {
                 let breach = self.requests.replied(run, id, request, from, &result);
@@ -247,8 +251,9 @@ impl World {
 /// An event without its bytes.
 fn brief(event: &Event) -> String {
     match event {
-        Event::Message { from, lane, data, .. } => {
-            format!("message of {} bytes from {from} in lane {lane}", data.len())
+        Event::Messages { from, lane, data, .. } => {
+            let lens: Vec<usize> = data.iter().map(Bytes::len).collect();
+            format!("messages of {lens:?} bytes from {from} in lane {lane}")
         }
         Event::Request { from, data, .. } => format!("request of {} bytes from {from}", data.len()),
         Event::Reply { from, result, .. } => format!("reply from {from}: {:?}", result.as_ref().map(Bytes::len)),

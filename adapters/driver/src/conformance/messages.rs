@@ -12,7 +12,7 @@ use super::{
     MakeRuntime,
     world::{World, event, next_message},
 };
-use crate::{Delivery, NodeHandle, RequestError};
+use crate::{Deliveries, Delivery, NodeHandle, RequestError};
 
 async fn send(from: &NodeHandle, to: &NodeHandle, data: impl Into<Bytes>) -> Outcome {
     let mut outcomes = from.send(&[to.id()], data, SendOptions::default()).await.expect("accepted");
@@ -128,11 +128,18 @@ pub fn a_batch_is_its_messages_one_after_another(make: MakeRuntime<'_>) {
             }
         };
         let reading = async {
-            for number in 0..2 * COUNT {
-                if number == COUNT {
-                    assert_eq!(&next_message(&b).await.data[..], b"between");
-                }
+            for number in 0..COUNT {
                 assert_eq!(&next_message(&b).await.data[..], number.to_be_bytes());
+            }
+            assert_eq!(&next_message(&b).await.data[..], b"between");
+            let mut numbers = COUNT..2 * COUNT;
+            while !numbers.is_empty() {
+                let Some(Deliveries::Messages(messages)) = b.recv_batch().await else { panic!("messages") };
+                assert_eq!((messages.from, messages.lane), (a.id(), 0));
+                for data in &messages.data {
+                    assert_eq!(data[..], numbers.next().expect("no more than were sent").to_be_bytes());
+                }
+                messages.accept();
             }
         };
         futures_lite::future::zip(sending, reading).await;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use p2pcore::{
     CommandError, Event, Id, Input, Reason,
     master::Token,
-    node::{Guard, MemberCommand, Outcome, ReplyToken, RequestId, SendId, SendOptions},
+    node::{Guard, MemberCommand, Outcome, ReplyToken, RequestId, SendOptions, Sends},
 };
 
 use super::{
@@ -256,13 +256,13 @@ impl Desk {
 
     pub(crate) fn event(&mut self, machine: &mut impl Machine, now: Instant, event: Event) {
         match event {
-            Event::Message { from, name, lane, data, receipt } => {
-                self.arrived.push_back(Inbound::Message { from, name, lane, data, receipt });
+            Event::Messages { from, name, lane, data, receipt } => {
+                self.arrived.push_back(Inbound::Messages { from, name, lane, data: data.into(), receipt });
             }
             Event::Request { from, name, data, token, receipt } => {
                 self.arrived.push_back(Inbound::Request { from, name, data, token, receipt });
             }
-            Event::Outcome { send, to, outcome } => self.outcome(send, to, outcome),
+            Event::Outcome { sends, to, outcome } => self.outcome(sends, to, outcome),
             Event::Reply { request, result, .. } => {
                 let reply = self.requests.remove(&request);
                 self.waiting.extend(reply.and_then(|reply| reply.put(result.map_err(RequestError::Failed))));
@@ -305,35 +305,29 @@ impl Desk {
 
     /// As [`submit`](Self::submit) for each; what the node takes in a row is noted together.
     fn submit_batch(&mut self, machine: &mut impl Machine, now: Instant, batch: Batch) {
-        let Batch { to, messages, options, slot, first } = batch;
+        let Batch { to, mut messages, options, slot, mut first } = batch;
         // a look at all of them first: they come from another core, and what is fetched together is waited for once
         let lens: Vec<usize> = messages.iter().map(Bytes::len).collect();
-        let mut run: Option<Run> = None;
-        for ((index, data), len) in (first..).zip(messages).zip(&lens) {
-            let parked = |data| {
-                let waiter = Waiter::Batch(slot.clone(), index);
-                Parked::Send { to: To::One(to), data, options, waiter }
-            };
-            if !self.held.is_empty() && self.held.contains_key(&to) {
-                self.park(parked(data));
-                continue;
-            }
-            match machine.send(now, &[to], data, options) {
-                Ok(id) => {
-                    let place = (id, index);
-                    if !run.as_mut().is_some_and(|run| run.takes(place, *len)) {
-                        let over = run.replace(Run::new(to, slot.clone(), place, *len));
-                        over.into_iter().for_each(|over| self.sent.insert_run(over));
-                    }
+        let mut lens = lens.into_iter();
+        while !messages.is_empty() && !self.held.contains_key(&to) {
+            match machine.send_batch(now, to, &mut messages, options) {
+                Ok(sends) => {
+                    let run = Run::new(to, slot.clone(), sends, first, &mut lens);
+                    first += run.len();
+                    self.sent.insert_run(sends.first, run);
                 }
-                Err(CommandError::Blocked { data, .. }) => self.park(parked(data)),
+                Err(CommandError::Blocked { .. }) => break,
                 Err(error) => {
-                    let reason = RequestError::from(error).reason();
-                    self.fail(&[to], *len, &Waiter::Batch(slot.clone(), index), reason);
+                    messages.pop_front();
+                    let (reason, len) = (RequestError::from(error).reason(), lens.next().unwrap_or_default());
+                    self.fail(&[to], len, &Waiter::Batch(slot.clone(), first), reason);
+                    first += 1;
                 }
             }
         }
-        run.into_iter().for_each(|run| self.sent.insert_run(run));
+        for (index, data) in (first..).zip(messages) {
+            self.park(Parked::Send { to: To::One(to), data, options, waiter: Waiter::Batch(slot.clone(), index) });
+        }
     }
 
     fn park(&mut self, message: Parked) {
@@ -451,32 +445,32 @@ impl Desk {
         }
     }
 
-    fn outcome(&mut self, id: SendId, to: Id, outcome: Outcome) {
-        let Some((waker, left)) = self.sent.outcome(id, to, outcome) else { return };
-        self.waiting.extend(waker);
-        if left.is_entered {
-            self.leave(to, left.len);
-        }
+    fn outcome(&mut self, sends: Sends, to: Id, outcome: Outcome) {
+        let (messages, bytes) = self.sent.outcome(sends, to, outcome, &mut self.waiting);
+        self.leave(to, messages, bytes);
     }
 
     /// For messages that stand in the accounts.
     fn fail(&mut self, to: &[Id], len: usize, waiter: &Waiter, reason: Reason) {
         for to in to {
             self.waiting.extend(waiter.put(*to, Outcome::Failed(reason)));
-            self.leave(*to, len);
+            self.leave(*to, 1, len);
         }
     }
 
-    fn leave(&mut self, to: Id, len: usize) {
+    fn leave(&mut self, to: Id, messages: usize, bytes: usize) {
         match self.left.last_mut() {
-            Some(left) if left.to == to => (left.messages, left.bytes) = (left.messages + 1, left.bytes + len),
-            _ => self.left.push(Left { to, messages: 1, bytes: len }),
+            Some(left) if left.to == to => {
+                (left.messages, left.bytes) = (left.messages + messages, left.bytes + bytes);
+            }
+            _ => self.left.push(Left { to, messages, bytes }),
         }
     }
 
     /// Passes on what a round of events gathered: what arrived, room for more, and outcomes.
     pub(crate) fn flush(&mut self) {
-        self.inbound.offer(&mut self.arrived);
+        let count = self.arrived.iter().map(Inbound::count).sum();
+        self.inbound.offer(&mut self.arrived, count);
         for Left { to, messages, bytes } in self.left.drain(..) {
             if self.flow.leave(to, messages, bytes) {
                 self.hub.put(Event::Unblocked { to });
@@ -490,8 +484,9 @@ impl Desk {
     pub(crate) fn close(&mut self) {
         let mut open = Vec::new();
         // it may have been handed over with the receipt still on its way
-        self.sent.close(Reason::UnknownOutcome, &mut self.waiting, |to, len| open.push((to, len)));
-        open.into_iter().for_each(|(to, len)| self.leave(to, len));
+        self.sent
+            .close(Reason::UnknownOutcome, &mut self.waiting, |to, messages, bytes| open.push((to, messages, bytes)));
+        open.into_iter().for_each(|(to, messages, bytes)| self.leave(to, messages, bytes));
         for message in std::mem::take(&mut self.parked) {
             if let Parked::Send { to, data, waiter, .. } = message {
                 self.fail(to.as_slice(), data.len(), &waiter, Reason::Reset);

@@ -1,13 +1,16 @@
 //! What the drive loop needs of a node, so that tests can drive something smaller.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use p2pcore::{
     CommandError, Id, Input, Node, Output, Reason,
     master::{MasterView, MemberInfo},
     node::{
-        Deadline, Guard, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, Status, StreamKey,
+        Deadline, Guard, MemberCommand, Receipt, ReplyToken, RequestId, SendId, SendOptions, Sends, Status, StreamKey,
         Transmit, Watch,
     },
 };
@@ -34,6 +37,9 @@ machine! {
     fn poll(&mut self) -> Option<Output>;
     fn deadline(&mut self) -> Option<Deadline>;
     fn send(&mut self, now: Instant, to: &[Id], data: Bytes, options: SendOptions) -> Result<SendId, CommandError>;
+    fn send_batch(
+        &mut self, now: Instant, to: Id, messages: &mut VecDeque<Bytes>, options: SendOptions
+    ) -> Result<Sends, CommandError>;
     fn handed(&mut self, now: Instant, receipt: Receipt);
     fn request(
         &mut self, now: Instant, to: Id, data: Bytes, timeout: Option<Duration>

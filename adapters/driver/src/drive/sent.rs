@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeMap, hash_map::Entry},
-    iter::repeat_n,
+    ops::Range,
     sync::Arc,
     task::Waker,
+    vec::IntoIter,
 };
 
 use p2pcore::{
     Id, Reason,
-    node::{Outcome, SendId},
+    node::{Outcome, SendId, Sends},
 };
 use rustc_hash::FxHashMap;
 
@@ -36,47 +37,51 @@ pub(super) struct Sent {
 pub(super) struct Run {
     to: Id,
     slot: Arc<BatchSlot>,
-    /// The number of its first message, and where that stands in the batch.
-    begin: (SendId, usize),
+    /// Where its first message stands in the batch.
+    place: usize,
     /// The lengths of its messages, until they have their outcomes.
     lens: Vec<Option<usize>>,
     /// How many have none.
     open: usize,
     /// Outcomes that the slot does not have yet, by place in the batch.
-    news: Vec<(usize, Outcome)>,
+    news: Vec<(Range<usize>, Outcome)>,
 }
 
 impl Run {
-    /// Of one message so far.
-    pub(super) fn new(to: Id, slot: Arc<BatchSlot>, begin: (SendId, usize), len: usize) -> Self {
-        Self { to, slot, begin, lens: vec![Some(len)], open: 1, news: Vec::new() }
+    /// `sends` begin at `place` of their batch; takes their lengths.
+    pub(super) fn new(to: Id, slot: Arc<BatchSlot>, sends: Sends, place: usize, lens: &mut IntoIter<usize>) -> Self {
+        let lens: Vec<_> = sends.into_iter().zip(lens).map(|(_, len)| Some(len)).collect();
+        Self { to, slot, place, open: lens.len(), lens, news: Vec::new() }
     }
 
-    /// Takes one more message, if it follows on the last: in its number, and in the batch.
-    pub(super) fn takes(&mut self, (id, index): (SendId, usize), len: usize) -> bool {
-        let (SendId(first), first_index) = self.begin;
-        let follows = id.0.checked_sub(first) == Some(self.lens.len() as u64) && index - first_index == self.lens.len();
-        if follows {
-            self.lens.push(Some(len));
-            self.open += 1;
+    pub(super) fn len(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// Notes what became of those of `range` that had no outcome: how many, and their bytes.
+    fn outcome(&mut self, range: Range<usize>, outcome: Outcome) -> (usize, usize) {
+        let (mut messages, mut bytes) = (0, 0);
+        for (index, len) in range.clone().zip(self.lens.get_mut(range).into_iter().flatten()) {
+            let Some(len) = len.take() else { continue };
+            (messages, bytes) = (messages + 1, bytes + len);
+            let place = self.place + index;
+            match self.news.last_mut() {
+                Some((places, same)) if *same == outcome && places.end == place => places.end += 1,
+                _ => self.news.push((place..place + 1, outcome)),
+            }
         }
-        follows
+        self.open -= messages;
+        (messages, bytes)
     }
 
     /// The messages without an outcome, each on its own.
-    fn scatter(self) -> impl Iterator<Item = (SendId, Sent)> {
-        let Self { to, slot, begin: (SendId(first), first_index), lens, .. } = self;
-        (first..).zip(first_index..).zip(lens).filter_map(move |((id, index), len)| {
+    fn scatter(self, first: SendId) -> impl Iterator<Item = (SendId, Sent)> {
+        let Self { to, slot, place, lens, .. } = self;
+        (first.0..).zip(place..).zip(lens).filter_map(move |((id, index), len)| {
             let waiter = Waiter::Batch(slot.clone(), index);
             Some((SendId(id), Sent { to: To::One(to), open: Vec::new(), len: len?, waiter, is_entered: true }))
         })
     }
-}
-
-/// A message whose way to one destination is over.
-pub(super) struct Ended {
-    pub(super) len: usize,
-    pub(super) is_entered: bool,
 }
 
 /// All messages on their way.
@@ -94,15 +99,36 @@ impl SentTable {
         self.singles.insert(id, sent);
     }
 
-    pub(super) fn insert_run(&mut self, run: Run) {
-        self.runs.insert(run.begin.0, run);
+    pub(super) fn insert_run(&mut self, first: SendId, run: Run) {
+        self.runs.insert(first, run);
     }
 
-    /// Takes what became of message `id` at `to`: whom to wake, and what left with it. `None` if nobody waits for that.
-    pub(super) fn outcome(&mut self, id: SendId, to: Id, outcome: Outcome) -> Option<(Option<Waker>, Ended)> {
-        if let Some(left) = self.outcome_in_run(id, to, outcome) {
-            return Some((None, left));
+    /// Takes what became of messages at `to`, and says how many of them stood in the accounts of the flow, with their bytes.
+    pub(super) fn outcome(
+        &mut self,
+        sends: Sends,
+        to: Id,
+        outcome: Outcome,
+        waiting: &mut Vec<Waker>,
+    ) -> (usize, usize) {
+        let (mut messages, mut bytes) = (0, 0);
+        let (mut next, behind) = (sends.first, sends.behind());
+        while next < behind {
+            let (until, left) = match self.outcome_in_run(next, behind, to, outcome) {
+                Some(of_run) => of_run,
+                None => {
+                    let left = self.outcome_alone(next, to, outcome, waiting);
+                    (SendId(next.0 + 1), left.map_or((0, 0), |len| (1, len)))
+                }
+            };
+            (messages, bytes) = (messages + left.0, bytes + left.1);
+            next = until;
         }
+        (messages, bytes)
+    }
+
+    /// The length of a message that stood in the accounts.
+    fn outcome_alone(&mut self, id: SendId, to: Id, outcome: Outcome, waiting: &mut Vec<Waker>) -> Option<usize> {
         let Entry::Occupied(mut entry) = self.singles.entry(id) else { return None };
         let sent = entry.get_mut();
         let over = match &sent.to {
@@ -114,24 +140,35 @@ impl SentTable {
                 sent.open.is_empty()
             }
         };
-        let waker = sent.waiter.put(to, outcome);
-        let left = Ended { len: sent.len, is_entered: sent.is_entered };
+        waiting.extend(sent.waiter.put(to, outcome));
+        let left = sent.is_entered.then_some(sent.len);
         if over {
             entry.remove();
         }
-        Some((waker, left))
+        left
     }
 
-    fn outcome_in_run(&mut self, id: SendId, to: Id, outcome: Outcome) -> Option<Ended> {
-        let (first, run) = self.runs.range_mut(..=id).next_back().filter(|(_, run)| run.to == to)?;
-        let index = usize::try_from(id.0 - first.0).ok()?;
-        let len = run.lens.get_mut(index)?.take()?;
-        run.open -= 1;
-        if run.news.is_empty() {
+    /// The first message from `next` to `behind` that the run of `next` does not have, and what left with the others. `None` if
+    /// `next` is in no run.
+    fn outcome_in_run(
+        &mut self,
+        next: SendId,
+        behind: SendId,
+        to: Id,
+        outcome: Outcome,
+    ) -> Option<(SendId, (usize, usize))> {
+        let (first, run) = self.runs.range_mut(..=next).next_back().filter(|(_, run)| run.to == to)?;
+        let place = |id: SendId| usize::try_from(id.0 - first.0).ok();
+        let (from, until) = (place(next)?, place(behind)?.min(run.lens.len()));
+        if from >= until {
+            return None;
+        }
+        let is_touched = !run.news.is_empty();
+        let left = run.outcome(from..until, outcome);
+        if !is_touched && !run.news.is_empty() {
             self.touched.push(*first);
         }
-        run.news.push((run.begin.1 + index, outcome));
-        Some(Ended { len, is_entered: true })
+        Some((SendId(first.0 + until as u64), left))
     }
 
     /// Hands the outcomes of this round to those who wait for batches.
@@ -144,13 +181,13 @@ impl SentTable {
             if run.open * FEW < run.lens.len()
                 && let Some(run) = self.runs.remove(&first)
             {
-                self.singles.extend(run.scatter());
+                self.singles.extend(run.scatter(first));
             }
         }
     }
 
     /// Whatever has no outcome will have none.
-    pub(super) fn close(&mut self, reason: Reason, waiting: &mut Vec<Waker>, mut leave: impl FnMut(Id, usize)) {
+    pub(super) fn close(&mut self, reason: Reason, waiting: &mut Vec<Waker>, mut leave: impl FnMut(Id, usize, usize)) {
         let outcome = Outcome::Failed(reason);
         for (_, sent) in self.singles.drain() {
             let open = match &sent.to {
@@ -160,20 +197,14 @@ impl SentTable {
             for to in open {
                 waiting.extend(sent.waiter.put(*to, outcome));
                 if sent.is_entered {
-                    leave(*to, sent.len);
+                    leave(*to, 1, sent.len);
                 }
             }
         }
-        let open: Vec<(SendId, Id)> = self
-            .runs
-            .iter()
-            .flat_map(|(first, run)| (first.0..).map(SendId).zip(repeat_n(run.to, run.lens.len())))
-            .collect();
-        for (id, to) in open {
-            if let Some(left) = self.outcome_in_run(id, to, outcome) {
-                leave(to, left.len);
-            }
+        for (_, mut run) in std::mem::take(&mut self.runs) {
+            let (messages, bytes) = run.outcome(0..run.len(), outcome);
+            leave(run.to, messages, bytes);
+            waiting.extend(run.slot.put_all(&run.news));
         }
-        self.flush(waiting);
     }
 }

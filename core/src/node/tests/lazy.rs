@@ -20,7 +20,7 @@ fn take_one(net: &mut Net, index: usize) -> bool {
                 node.handle(now, Input::Persisted(persist.id));
             }
             Output::Event(event) => {
-                if let Event::Message { receipt, .. } | Event::Request { receipt, .. } = &event {
+                if let Event::Messages { receipt, .. } | Event::Request { receipt, .. } = &event {
                     node.handed(now, *receipt);
                 }
                 host.events.push(event);
@@ -161,7 +161,7 @@ fn what_any_input_or_command_brings_is_due_at_once() {
     net.nodes[3].takes = false;
     net.send(2, 3, "to be taken");
     net.run(Duration::from_millis(100));
-    let receipt = |event| if let Event::Message { receipt, .. } = event { Some(receipt) } else { None };
+    let receipt = |event| if let Event::Messages { receipt, .. } = event { Some(receipt) } else { None };
     let receipt = net.take_events(3).into_iter().find_map(receipt).unwrap();
     due_after(&mut net, 3, "handed", true, |node, now| node.handed(now, receipt));
     net.nodes[3].takes = true;

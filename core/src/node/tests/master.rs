@@ -130,7 +130,7 @@ fn a_message_to_the_master_arrives_from_peers_servers_and_itself() {
         net.run(Duration::from_millis(100));
         let to_self = if index == 0 { vec![Outcome::Delivered] } else { vec![] };
         let events = net.take_events(0);
-        let got = events.iter().filter(|e| matches!(e, Event::Message { data, .. } if data == "to you")).count();
+        let got = events.iter().filter(|e| matches!(e, Event::Messages { data, .. } if data == &["to you"])).count();
         assert_eq!(got, 1, "from {index}");
         let own = events.iter().filter(|event| matches!(event, Event::Outcome { .. })).count();
         assert_eq!(own, to_self.len());
@@ -148,7 +148,7 @@ fn a_message_that_the_master_takes_after_its_time_has_failed_although_it_arrived
     send_to_master(&mut net, 3, "late").unwrap();
     net.run(Duration::from_millis(100));
     let receipt = net.take_events(0).into_iter().find_map(|event| match event {
-        Event::Message { receipt, .. } => Some(receipt),
+        Event::Messages { receipt, .. } => Some(receipt),
         _ => None,
     });
     let now = net.now;

@@ -1,5 +1,6 @@
 //! Whole nodes on a small network in memory; the simulator has the faults.
 
+mod batches;
 mod clock;
 mod demand;
 mod hostile;
@@ -301,7 +302,7 @@ fn what_was_said_before_the_stop_still_leaves() {
     let now = net.now;
     for event in net.take_events(2) {
         match event {
-            Event::Message { receipt, .. } => net.node(2).handed(now, receipt),
+            Event::Messages { receipt, .. } => net.node(2).handed(now, receipt),
             Event::Request { receipt, token, .. } => {
                 net.node(2).handed(now, receipt);
                 net.node(2).reply(now, token, Ok(Bytes::from_static(b"done"))).unwrap();
@@ -317,7 +318,7 @@ fn what_was_said_before_the_stop_still_leaves() {
     let has = |wanted: &dyn Fn(&Event) -> bool| events.iter().any(wanted);
     assert!(has(&|event| matches!(event, Event::Outcome { outcome: Outcome::Delivered, .. })), "{events:?}");
     assert!(has(&|event| matches!(event, Event::Reply { result: Ok(reply), .. } if reply == "done")), "{events:?}");
-    assert!(has(&|event| matches!(event, Event::Message { data, .. } if data == "last words")), "{events:?}");
+    assert!(has(&|event| matches!(event, Event::Messages { data, .. } if data == &["last words"])), "{events:?}");
     assert!(net.take_events(2).contains(&Event::Stopped));
 }
 
@@ -358,7 +359,7 @@ fn a_message_to_oneself_arrives() {
     net.send(1, 1, "me");
     net.run(Duration::from_millis(10));
     let events: BTreeMap<bool, Vec<Event>> = net.take_events(1).into_iter().fold(BTreeMap::new(), |mut map, event| {
-        map.entry(matches!(event, Event::Message { .. })).or_insert_with(Vec::new).push(event);
+        map.entry(matches!(event, Event::Messages { .. })).or_insert_with(Vec::new).push(event);
         map
     });
     assert_eq!(events[&true].len(), 1);
@@ -465,7 +466,7 @@ fn a_goodbye_goes_through_the_relay_before_it_goes_to_the_relay() {
     net.run(Duration::from_millis(100));
     let events = net.take_events(2);
     assert!(events.iter().any(|event| matches!(event, Event::StreamReset { .. })));
-    assert!(!events.iter().any(|event| matches!(event, Event::Message { .. })), "its application has left");
+    assert!(!events.iter().any(|event| matches!(event, Event::Messages { .. })), "its application has left");
     let gone = net.id(2);
     assert!(!net.node(1).is_linked(&gone), "the goodbye was lost");
     net.run(secs(1));

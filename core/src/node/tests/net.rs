@@ -185,7 +185,7 @@ impl Net {
                     }
                     Output::Event(event) => {
                         if host.takes
-                            && let Event::Message { receipt, .. } | Event::Request { receipt, .. } = &event
+                            && let Event::Messages { receipt, .. } | Event::Request { receipt, .. } = &event
                         {
                             node.handed(now, *receipt);
                         }
@@ -210,12 +210,19 @@ impl Net {
 
     pub(super) fn messages(&mut self, index: usize) -> Vec<Bytes> {
         let events = self.take_events(index).into_iter();
-        events.filter_map(|event| if let Event::Message { data, .. } = event { Some(data) } else { None }).collect()
+        events.flat_map(|event| if let Event::Messages { data, .. } = event { data } else { Vec::new() }).collect()
     }
 
     pub(super) fn outcomes(&mut self, index: usize) -> Vec<Outcome> {
         let events = self.take_events(index).into_iter();
-        events.filter_map(|e| if let Event::Outcome { outcome, .. } = e { Some(outcome) } else { None }).collect()
+        let outcomes = |event| {
+            if let Event::Outcome { sends, outcome, .. } = event {
+                (sends.count, outcome)
+            } else {
+                (0, Outcome::Expired)
+            }
+        };
+        events.map(outcomes).flat_map(|(count, outcome)| (0..count).map(move |_| outcome)).collect()
     }
 
     pub(super) fn send(&mut self, from: usize, to: usize, text: &str) {

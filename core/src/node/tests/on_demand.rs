@@ -256,7 +256,7 @@ fn what_is_said_while_a_link_is_being_ended_is_not_lost() {
         net.run(secs(1));
         assert_eq!(net.messages(2), ["first", "second"], "{ms}");
         let events = net.take_events(1);
-        assert!(events.iter().any(|event| matches!(event, Event::Message { .. })), "{ms}");
+        assert!(events.iter().any(|event| matches!(event, Event::Messages { .. })), "{ms}");
         assert!(events.iter().any(|event| matches!(event, Event::StreamOpened { .. })), "{ms}");
         let now = net.now;
         assert_eq!(net.node(2).stream_write(now, stream, b"x"), Ok(1), "{ms}");
@@ -322,7 +322,7 @@ fn first_message(watched: bool) -> (Net, Duration) {
     }
     let begin = net.now;
     net.send(1, 2, "hello");
-    while !net.nodes[2].events.iter().any(|event| matches!(event, Event::Message { .. })) {
+    while !net.nodes[2].events.iter().any(|event| matches!(event, Event::Messages { .. })) {
         net.run(Duration::from_millis(1));
         assert!(net.now < begin + secs(5));
     }

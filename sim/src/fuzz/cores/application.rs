@@ -58,7 +58,8 @@ impl Bench {
         match case.byte() {
             0..=19 => {
                 let Some(from) = self.pick_id(case) else { return };
-                let receipt = Receipt { from, conversation: case.number(), lane: case.byte(), seq: case.number() };
+                let (conversation, lane) = (case.number(), case.byte());
+                let receipt = Receipt { from, conversation, lane, seq: case.number(), count: case.number() };
                 self.node.handed(self.now, receipt);
             }
             20..=99 => {

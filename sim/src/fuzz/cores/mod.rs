@@ -387,17 +387,23 @@ impl Bench {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Message { receipt, data, lane, .. } => {
-                assert!(data.len() <= self.config.max_message && lane < self.config.lanes);
-                self.receipts.push(receipt);
+            Event::Messages { receipt, data, lane, .. } => {
+                assert!(data.iter().all(|data| data.len() <= self.config.max_message) && lane < self.config.lanes);
+                assert_eq!(receipt.each().count(), data.len());
+                match data.len() % 3 {
+                    0 => self.receipts.extend(receipt.each()),
+                    _ => self.receipts.push(receipt),
+                }
             }
             Event::Request { receipt, token, data, .. } => {
                 assert!(data.len() <= self.config.max_message);
                 self.receipts.push(receipt);
                 remember(&mut self.tokens, token);
             }
-            Event::Outcome { send, to, outcome } => {
-                assert!(self.sent.remove(&(send, to)).is_some(), "a second outcome: {outcome:?}");
+            Event::Outcome { sends, to, outcome } => {
+                for send in sends {
+                    assert!(self.sent.remove(&(send, to)).is_some(), "a second outcome: {outcome:?}");
+                }
             }
             Event::Reply { request, result, .. } => {
                 assert!(self.asked.remove(&request).is_some(), "a second reply: {result:?}");

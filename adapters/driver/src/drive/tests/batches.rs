@@ -9,7 +9,11 @@ fn batch(handle: &NodeHandle, to: Id, texts: &[&'static str]) -> BatchOutcomes {
 }
 
 fn put(fake: &Fake, send: u64, to: Id, outcome: Outcome) {
-    fake.script().outputs.push_back(Output::Event(Event::Outcome { send: SendId(send), to, outcome }));
+    put_all(fake, Sends::one(SendId(send)), to, outcome);
+}
+
+fn put_all(fake: &Fake, sends: Sends, to: Id, outcome: Outcome) {
+    fake.script().outputs.push_back(Output::Event(Event::Outcome { sends, to, outcome }));
 }
 
 #[test]
@@ -83,6 +87,68 @@ fn a_batch_leaves_room_with_every_outcome() {
     work_off(&fake, &handle);
     assert_eq!(block_on(first.all()), [Outcome::Delivered; 4]);
     assert_eq!(block_on(second.join().unwrap().all()), [Outcome::Delivered]);
+}
+
+#[test]
+fn an_outcome_of_many_messages_reaches_all_that_wait_for_them_and_nobody_else() {
+    let (fake, handle) = start();
+    let a = batch(&handle, id(1), &["0", "1", "2"]);
+    let mut alone = block_on(handle.send(&[id(1)], "3", SendOptions::default())).unwrap();
+    let other = batch(&handle, id(2), &["4"]);
+    let b = batch(&handle, id(1), &["5", "6"]);
+    fake.until("all", |script| script.sent.len() == 7);
+    // the second to the one behind the last
+    put_all(&fake, Sends { first: SendId(2), count: 7 }, id(1), Outcome::Delivered);
+    put_all(&fake, Sends { first: SendId(1), count: 7 }, id(1), Outcome::Expired);
+    work_off(&fake, &handle);
+    block_on(handle.stop());
+    assert_eq!(block_on(a.all()), [Outcome::Expired, Outcome::Delivered, Outcome::Delivered]);
+    assert_eq!(block_on(alone.next()), Some((id(1), Outcome::Delivered)));
+    assert_eq!(block_on(b.all()), [Outcome::Delivered; 2]);
+    assert_eq!(block_on(other.all()), [Outcome::Failed(Reason::UnknownOutcome)]);
+}
+
+fn arrive(fake: &Fake, seq: u64, texts: &[&'static str]) {
+    let data = texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect::<Vec<_>>();
+    let receipt = Receipt { count: data.len() as u64, ..receipt_of(seq) };
+    let event = Event::Messages { from: id(9), name: Name::default(), lane: 3, data, receipt };
+    fake.script().outputs.push_back(Output::Event(event));
+}
+
+#[test]
+fn what_arrives_together_is_taken_one_by_one_or_all_at_once() {
+    let (fake, handle) = start();
+    arrive(&fake, 5, &["5", "6", "7", "8"]);
+    arrive(&fake, 20, &["20"]);
+    let Some(Delivery::Message(first)) = block_on(handle.recv()) else { panic!() };
+    let Some(Delivery::Message(second)) = block_on(handle.recv()) else { panic!() };
+    let Some(Deliveries::Messages(rest)) = block_on(handle.recv_batch()) else { panic!() };
+    let Some(Delivery::Message(last)) = block_on(handle.recv()) else { panic!() };
+    assert_eq!((&first.data, &second.data, &last.data), (&"5".into(), &"6".into(), &"20".into()));
+    assert_eq!((rest.from, rest.lane, &rest.data), (id(9), 3, &vec!["7".into(), Bytes::from("8")]));
+    assert_eq!(fake.script().handed, [], "nothing is accepted yet");
+    second.accept();
+    rest.accept();
+    drop((last, first));
+    let handed = [(6, 1), (7, 2), (20, 1), (5, 1)].map(|(seq, count)| Receipt { count, ..receipt_of(seq) });
+    fake.until("the receipts", |script| script.handed.len() == 4);
+    assert_eq!(fake.script().handed, handed);
+    assert!(handle.try_recv().is_none());
+}
+
+#[test]
+fn all_who_wait_are_woken_for_what_arrives_together() {
+    let (fake, handle) = start();
+    let takers: Vec<_> = (0..3)
+        .map(|_| {
+            let handle = handle.clone();
+            thread::spawn(move || matches!(block_on(handle.recv()), Some(Delivery::Message(_))))
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(50));
+    arrive(&fake, 1, &["1", "2", "3"]);
+    work_off(&fake, &handle);
+    takers.into_iter().for_each(|taker| assert!(taker.join().unwrap()));
 }
 
 #[test]

@@ -60,7 +60,8 @@ fn a_message_to_the_master_has_one_outcome_that_names_it() {
     seat(&fake, &handle, id(7));
     let outcomes = block_on(handle.send_to_master("x", options)).unwrap();
     assert_eq!(fake.script().sent, [(vec![id(7)], Bytes::from_static(b"x"))]);
-    let outcome = Event::Outcome { send: SendId(1), to: id(7), outcome: Outcome::Failed(Reason::MasterChanged) };
+    let outcome =
+        Event::Outcome { sends: Sends::one(SendId(1)), to: id(7), outcome: Outcome::Failed(Reason::MasterChanged) };
     fake.script().outputs.push_back(Output::Event(outcome));
     work_off(&fake, &handle);
     assert_eq!(block_on(outcomes.all()), [(id(7), Outcome::Failed(Reason::MasterChanged))]);
@@ -120,7 +121,11 @@ fn the_outcome_of_a_message_to_the_master_frees_no_room_for_messages_by_name() {
     seat(&fake, &handle, to);
     let outcomes = block_on(handle.send_to_master("x", options)).unwrap();
     let _by_name: Vec<_> = (0..4).map(|_| block_on(handle.send(&[to], "y", options)).unwrap()).collect();
-    fake.script().outputs.push_back(Output::Event(Event::Outcome { send: SendId(1), to, outcome: Outcome::Delivered }));
+    fake.script().outputs.push_back(Output::Event(Event::Outcome {
+        sends: Sends::one(SendId(1)),
+        to,
+        outcome: Outcome::Delivered,
+    }));
     work_off(&fake, &handle);
     assert_eq!(block_on(outcomes.all()), [(to, Outcome::Delivered)]);
     assert!(matches!(handle.try_send(&[to], "z", options), Err(CommandError::Blocked { .. })));

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use futures_lite::{FutureExt as _, future::block_on};
 use p2pcore::{
     CommandError, Event, Id, Input, Name, Output, Reason,
-    node::{Outcome, Persist, PersistId, Receipt, ReplyToken, RequestId, SendId, SendOptions, Watch},
+    node::{Outcome, Persist, PersistId, Receipt, ReplyToken, RequestId, SendId, SendOptions, Sends, Watch},
 };
 
 use crate::{
-    Delivery, NodeHandle, RequestError,
+    Deliveries, Delivery, NodeHandle, RequestError,
     testing::{Fake, TestRuntime, identity, run},
 };
 
@@ -45,11 +45,11 @@ fn work_off(fake: &Fake, handle: &NodeHandle) {
 
 fn message(receipt: u64, data: &'static [u8]) -> Output {
     let (from, name, data) = (id(9), Name::default(), Bytes::from_static(data));
-    Output::Event(Event::Message { from, name, lane: 3, data, receipt: receipt_of(receipt) })
+    Output::Event(Event::Messages { from, name, lane: 3, data: vec![data], receipt: receipt_of(receipt) })
 }
 
 fn receipt_of(seq: u64) -> Receipt {
-    Receipt { from: id(9), conversation: 1, lane: 3, seq }
+    Receipt { from: id(9), conversation: 1, lane: 3, seq, count: 1 }
 }
 
 fn received(fake: &Fake) -> Vec<u8> {
@@ -242,7 +242,7 @@ fn each_destination_gets_its_outcome() {
     let mut outcomes = block_on(handle.send(&[id(1), id(2)], "x", SendOptions::default())).unwrap();
     fake.until("the message", |script| script.sent.len() == 1);
     for (to, outcome) in [(id(2), Outcome::Expired), (id(1), Outcome::Delivered)] {
-        fake.script().outputs.push_back(Output::Event(Event::Outcome { send: SendId(1), to, outcome }));
+        fake.script().outputs.push_back(Output::Event(Event::Outcome { sends: Sends::one(SendId(1)), to, outcome }));
     }
     work_off(&fake, &handle);
     assert_eq!(block_on(outcomes.next()), Some((id(2), Outcome::Expired)));
@@ -304,7 +304,7 @@ fn a_full_destination_makes_senders_wait_and_tells_others_once() {
         move || block_on(handle.send(&[id(1)], "z", options)).map(drop)
     });
     fake.until("four messages", |script| script.sent.len() == 4);
-    let outcome = Event::Outcome { send: SendId(1), to: id(1), outcome: Outcome::Delivered };
+    let outcome = Event::Outcome { sends: Sends::one(SendId(1)), to: id(1), outcome: Outcome::Delivered };
     fake.script().outputs.push_back(Output::Event(outcome));
     work_off(&fake, &handle);
     assert_eq!(block_on(outcomes[0].next()), Some((id(1), Outcome::Delivered)));
