@@ -20,6 +20,9 @@ pub(super) const PREFACE_LEN: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BadControl(pub(super) String);
 
+/// Places for waiting messages that a quiet stream keeps.
+const MAX_QUIET: usize = 4;
+
 /// Cuts the bytes of a control stream into its preface and whole messages.
 #[derive(Debug, Default)]
 pub(super) struct ControlReader {
@@ -72,6 +75,9 @@ impl ControlReader {
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         let message = self.messages.pop_front()?;
         self.message_bytes -= message.len() + 4;
+        if self.messages.is_empty() && self.messages.capacity() > MAX_QUIET {
+            self.messages = VecDeque::new();
+        }
         Some(message)
     }
 }

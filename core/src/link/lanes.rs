@@ -31,8 +31,9 @@ pub(super) struct Lanes {
     control_in: Option<StreamId>,
     pub(super) writer: ControlWriter,
     pub(super) reader: ControlReader,
-    out: [LaneOut; MAX_LANES as usize],
-    inbound: [Option<StreamId>; MAX_LANES as usize],
+    /// By lane, up to the highest that was used, as the next.
+    out: Vec<LaneOut>,
+    inbound: Vec<Option<StreamId>>,
     /// Streams of the remote whose kind is not read yet; bounded by the limit of one-way streams.
     unknown: Vec<Unknown>,
     pub(super) readable: LaneSet,
@@ -99,7 +100,7 @@ impl Lanes {
 
     /// Writes to a lane and returns what did not fit.
     pub(super) fn write(&mut self, conn: &mut Connection, lane: u8, data: Bytes) -> Option<Bytes> {
-        let Some(out) = self.out.get_mut(usize::from(lane)) else { return Some(data) };
+        let Some(out) = place(&mut self.out, lane) else { return Some(data) };
         let id = match out.id {
             Some(id) => id,
             None => {
@@ -175,8 +176,7 @@ impl Lanes {
     fn sort(&mut self, conn: &mut Connection, stream: &mut Unknown) -> Result<bool, Violation> {
         while let Some(byte) = read(conn, stream.id, 1)?.and_then(|bytes| bytes.first().copied()) {
             if stream.is_lane {
-                let place = self.inbound.get_mut(usize::from(byte));
-                match place {
+                match place(&mut self.inbound, byte) {
                     Some(place @ None) => *place = Some(stream.id),
                     Some(Some(_)) => return Err(Violation(format!("two streams for lane {byte}"))),
                     None => return Err(Violation(format!("a stream for lane {byte}, which cannot be"))),
@@ -197,6 +197,19 @@ impl Lanes {
         }
         Ok(false)
     }
+}
+
+/// The place of `lane`, made if it is the first time; `None` for one that cannot be.
+fn place<T: Default>(lanes: &mut Vec<T>, lane: u8) -> Option<&mut T> {
+    if lane >= MAX_LANES {
+        return None;
+    }
+    let lane = usize::from(lane);
+    if lane >= lanes.len() {
+        lanes.reserve_exact(lane + 1 - lanes.len());
+        lanes.resize_with(lane + 1, T::default);
+    }
+    lanes.get_mut(lane)
 }
 
 /// Writes until all is written or QUIC takes no more and will tell when it does.

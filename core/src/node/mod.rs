@@ -408,6 +408,8 @@ impl Node {
             due("datagram queued")
         } else if !self.dirty.is_empty() || !self.unwritten.is_empty() || !self.watching.is_at_rest() {
             due("command given")
+        } else if self.stopping == Some(Stopping::HandingOver) && !self.is_handing_over() {
+            due("goodbye")
         } else {
             self.timers.next().map(|(at, timer)| Deadline { at, why: timer.why() })
         }

@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     FIRST_ID_LEN, QUIC_VERSION,
-    packet::{Headers, InitialAnswers, Packets},
+    packet::{Headers, InitialAnswers, NextPackets, Packets},
 };
 use crate::{Cipher, NetworkKey};
 
@@ -78,7 +78,8 @@ impl Secrets {
     /// The keys of `side`.
     pub(super) fn keys(&self, side: Side) -> Keys {
         let headers = [&self.client, &self.server].map(|secret| Box::new(Headers::new(self.cipher, secret)) as _);
-        Keys { header: pair(side, headers), packet: self.packets(side) }
+        let packets = [&self.client, &self.server].map(|secret| Box::new(Packets::new(self.cipher, secret)) as _);
+        Keys { header: pair(side, headers), packet: pair(side, packets) }
     }
 
     /// Goes one key update on and erases what came before; headers keep their keys (RFC 9001 section 6.1).
@@ -86,11 +87,7 @@ impl Secrets {
         for secret in [&mut self.client, &mut self.server] {
             *secret = derive("p2pcore 2026 key update", &[secret.as_slice()]);
         }
-        self.packets(side)
-    }
-
-    fn packets(&self, side: Side) -> KeyPair<Box<dyn PacketKey>> {
-        pair(side, [&self.client, &self.server].map(|secret| Box::new(Packets::new(self.cipher, secret)) as _))
+        pair(side, [&self.client, &self.server].map(|secret| Box::new(NextPackets::new(self.cipher, secret)) as _))
     }
 }
 

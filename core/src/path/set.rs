@@ -562,6 +562,10 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         if self.keys.is_some() {
             candidate.restart(now);
         }
+        // most links have one
+        if self.candidates.is_empty() {
+            self.candidates.reserve_exact(1);
+        }
         self.candidates.push(candidate);
         true
     }

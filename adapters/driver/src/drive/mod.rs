@@ -14,6 +14,7 @@ mod streams;
 mod tests;
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io,
     pin::Pin,
@@ -54,6 +55,11 @@ const MAX_FRUITLESS: u32 = 8;
 /// How long a node may take to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(1_500);
 
+thread_local! {
+    /// Where datagrams are made: one for all nodes of a thread.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// A run of datagrams that its socket has not taken in full.
 struct Pending {
     transmit: Transmit,
@@ -91,7 +97,7 @@ pub(crate) struct Driver<M> {
     taken_notices: VecDeque<Notice>,
     keeper: mpsc::Sender<Persist>,
     desk: Desk,
-    /// What `pending` is about; reused.
+    /// What `pending` is about.
     buffer: Vec<u8>,
     pending: Option<Pending>,
     fruitless: u32,
@@ -165,6 +171,17 @@ impl<M: Machine> Driver<M> {
 
     /// Sends at least `enough` bytes if there are so many; says whether anything was sent.
     fn transmits(&mut self, cx: &mut Context<'_>, now: Instant, enough: usize) -> bool {
+        if self.pending.is_none() {
+            self.buffer = SPARE.take();
+        }
+        let sent = self.transmit_some(cx, now, enough);
+        if self.pending.is_none() {
+            SPARE.set(std::mem::take(&mut self.buffer));
+        }
+        sent
+    }
+
+    fn transmit_some(&mut self, cx: &mut Context<'_>, now: Instant, enough: usize) -> bool {
         let mut total = 0;
         while total < enough {
             let mut pending = match self.pending.take() {

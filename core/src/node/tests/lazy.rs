@@ -195,3 +195,19 @@ fn what_any_input_or_command_brings_is_due_at_once() {
     due_after(&mut net, 1, "leaving", true, |node, now| node.change_members(now, MemberCommand::Leave).unwrap());
     due_after(&mut net, 2, "stopping", true, |node, now| node.stop(now));
 }
+
+#[test]
+fn the_goodbye_is_due_when_the_last_datagram_of_before_is_taken() {
+    let mut net = Net::cluster(2, 0);
+    net.run(secs(4));
+    at_rest(&mut net);
+    let now = net.now;
+    // as one that is forwarded
+    let route = Route::Udp { socket: SocketId(0), remote: address(9) };
+    net.node(1).queue(route, BytesMut::from(&[7; 100][..]), None, 0, None);
+    net.node(1).stop(now);
+    assert!(take_one(&mut net, 1));
+    while take_one(&mut net, 1) {}
+    net.run(secs(2));
+    assert!(net.take_events(1).contains(&Event::Stopped));
+}
