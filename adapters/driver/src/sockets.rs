@@ -156,28 +156,32 @@ impl Socket {
         }
     }
 
-    /// One batch; every run of datagrams goes to `take`.
-    ///
-    /// # Errors
-    /// Only `WouldBlock`.
-    pub(crate) fn receive(&self, take: impl FnMut(Datagram)) -> io::Result<()> {
+    /// One batch; every run of datagrams goes to `take`. Says whether there may be more.
+    pub(crate) fn receive(&self, take: impl FnMut(Datagram)) -> bool {
         SCRATCH.with_borrow_mut(|scratch| self.receive_into(scratch, take))
     }
 
-    fn receive_into(&self, scratch: &mut Scratch, mut take: impl FnMut(Datagram)) -> io::Result<()> {
+    fn receive_into(&self, scratch: &mut Scratch, mut take: impl FnMut(Datagram)) -> bool {
         let Scratch { bytes, meta } = scratch;
-        let count = {
+        let mut count = 0;
+        let read = {
             let mut rooms = bytes.chunks_mut(MAX_RUN);
             let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] =
                 std::array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
-            match self.io.try_read(&mut |socket| self.offload.recv(socket, &mut buffers, meta)) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-                // some systems report here what became of an earlier send
-                Err(error) => {
-                    tracing::trace!(%error, "receive");
-                    return Ok(());
-                }
+            self.io.try_read(&mut |socket| {
+                count = self.offload.recv(socket, &mut buffers, meta)?;
+                // fewer than asked for: the next receive would block, which need not be asked for; what comes from now on is news
+                // to the reactor
+                if count < BATCH_SIZE { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+            })
+        };
+        let may_go_on = match read {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            // some systems report here what became of an earlier send
+            Err(error) => {
+                tracing::trace!(%error, "receive");
+                true
             }
         };
         for (meta, bytes) in meta.iter().zip(bytes.chunks(MAX_RUN)).take(count) {
@@ -194,7 +198,7 @@ impl Socket {
                 segment_size: meta.stride.clamp(1, bytes.len()),
             });
         }
-        Ok(())
+        may_go_on
     }
 
     /// Ready when a receive may find something. Call it only after one would have blocked.

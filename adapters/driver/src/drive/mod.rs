@@ -1,7 +1,8 @@
 //! The one task that owns the node.
 //!
-//! Each turn goes in a fixed order: what is due, events out, datagrams out, datagrams in, commands in. The work of a
-//! turn is bounded, and after some turns other tasks get their chance.
+//! Each turn goes in a fixed order: what is due, datagrams in, commands in, events out, datagrams out. The work of a
+//! turn is bounded, and after some turns other tasks get their chance. There is another turn at once only if a bound was
+//! reached or the node wants one: whoever brings something later wakes the task.
 //!
 //! The right to act as Master is published whenever it may have changed, and always before datagrams go out: what lets
 //! another server be elected leaves only when no guard here is valid any more.
@@ -17,6 +18,7 @@ use std::{
     cell::Cell,
     collections::VecDeque,
     io,
+    ops::BitOrAssign,
     pin::Pin,
     sync::{Arc, mpsc},
     task::{Context, Poll, Waker},
@@ -60,6 +62,36 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// What a turn came to.
+struct Turn {
+    /// The time that the node was told last.
+    now: Instant,
+    /// Something happened.
+    is_busy: bool,
+    /// A bound was reached: there may be more of the same.
+    has_more: bool,
+}
+
+/// How much of something was done.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Done {
+    Nothing,
+    All,
+    UpToABound,
+}
+
+impl Done {
+    fn all_of(count: usize) -> Self {
+        if count > 0 { Self::All } else { Self::Nothing }
+    }
+}
+
+impl BitOrAssign for Done {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = (*self).max(other);
+    }
+}
+
 /// A run of datagrams that its socket has not taken in full.
 struct Pending {
     transmit: Transmit,
@@ -95,6 +127,8 @@ pub(crate) struct Driver<M> {
     /// Taken from those two and not looked at yet.
     taken_commands: VecDeque<Command>,
     taken_notices: VecDeque<Notice>,
+    /// Commands wait for room among the parked messages.
+    wants_room: bool,
     keeper: mpsc::Sender<Persist>,
     desk: Desk,
     /// What `pending` is about.
@@ -120,6 +154,7 @@ impl<M: Machine> Driver<M> {
             notices: parts.notices,
             taken_commands: VecDeque::new(),
             taken_notices: VecDeque::new(),
+            wants_room: false,
             keeper: parts.keeper,
             desk: parts.desk,
             buffer: Vec::new(),
@@ -129,8 +164,7 @@ impl<M: Machine> Driver<M> {
         }
     }
 
-    /// One turn; says whether anything happened, so that another may find more, and which time the node was told last.
-    fn turn(&mut self, cx: &mut Context<'_>, clocks: Clocks) -> (bool, Instant) {
+    fn turn(&mut self, cx: &mut Context<'_>, clocks: Clocks) -> Turn {
         let mut now = clocks.monotonic;
         if self.sleep.look(clocks) {
             self.machine.handle(now, Input::Resumed);
@@ -140,22 +174,22 @@ impl<M: Machine> Driver<M> {
         if self.machine.deadline().is_some_and(|deadline| deadline.at <= now) {
             self.machine.handle(now, Input::Timeout);
         }
+        let mut done = self.receives(cx, &mut now);
+        done |= self.notices(cx, now);
+        done |= self.commands(cx, now);
+        done |= self.goodbye(now);
         // before an event tells of it
         self.desk.publish(&mut self.machine);
-        let mut busy = self.outputs(now);
+        done |= self.outputs(now);
         // what others wait for leaves first: whoever is woken here may get this core
-        busy |= self.transmits(cx, now, 1);
+        done |= self.transmits(cx, now, 1);
         self.desk.flush();
-        busy |= self.transmits(cx, now, MAX_SENT);
-        busy |= self.receives(cx, &mut now);
-        busy |= self.notices(cx, now);
-        busy |= self.commands(cx, now);
-        busy |= self.goodbye(now);
+        done |= self.transmits(cx, now, MAX_SENT);
         self.desk.publish(&mut self.machine);
-        (busy, now)
+        Turn { now, is_busy: done != Done::Nothing, has_more: done == Done::UpToABound }
     }
 
-    fn outputs(&mut self, now: Instant) -> bool {
+    fn outputs(&mut self, now: Instant) -> Done {
         for taken in 0..MAX_OUTPUTS {
             match self.machine.poll() {
                 Some(Output::Event(event)) => self.desk.event(&mut self.machine, now, event),
@@ -163,14 +197,14 @@ impl<M: Machine> Driver<M> {
                     // the keeper ends only after this task
                     let _ = self.keeper.send(order);
                 }
-                None => return taken > 0,
+                None => return Done::all_of(taken),
             }
         }
-        true
+        Done::UpToABound
     }
 
-    /// Sends at least `enough` bytes if there are so many; says whether anything was sent.
-    fn transmits(&mut self, cx: &mut Context<'_>, now: Instant, enough: usize) -> bool {
+    /// Sends at least `enough` bytes if there are so many.
+    fn transmits(&mut self, cx: &mut Context<'_>, now: Instant, enough: usize) -> Done {
         if self.pending.is_none() {
             self.buffer = SPARE.take();
         }
@@ -181,14 +215,16 @@ impl<M: Machine> Driver<M> {
         sent
     }
 
-    fn transmit_some(&mut self, cx: &mut Context<'_>, now: Instant, enough: usize) -> bool {
+    fn transmit_some(&mut self, cx: &mut Context<'_>, now: Instant, enough: usize) -> Done {
         let mut total = 0;
         while total < enough {
             let mut pending = match self.pending.take() {
                 Some(pending) => pending,
                 None => {
                     self.buffer.clear();
-                    let Some(transmit) = self.machine.poll_transmit(now, &mut self.buffer) else { return total > 0 };
+                    let Some(transmit) = self.machine.poll_transmit(now, &mut self.buffer) else {
+                        return Done::all_of(total);
+                    };
                     self.desk.publish(&mut self.machine);
                     Pending { transmit, sent: 0 }
                 }
@@ -202,11 +238,12 @@ impl<M: Machine> Driver<M> {
                 match self.poll_writable(cx, socket) {
                     Poll::Ready(true) => {}
                     Poll::Ready(false) => self.pending = None,
-                    Poll::Pending => return total > 1,
+                    // one byte is counted for nothing
+                    Poll::Pending => return Done::all_of(total - 1),
                 }
             }
         }
-        true
+        Done::UpToABound
     }
 
     /// Hands a run to its socket, from where it stopped; what cannot go is dropped.
@@ -230,81 +267,91 @@ impl<M: Machine> Driver<M> {
 
     /// The time of this turn may be long past when something comes in; what a voter promises a Master counts from a moment
     /// that is not before that.
-    fn receives(&mut self, cx: &mut Context<'_>, now: &mut Instant) -> bool {
-        let mut busy = false;
+    fn receives(&mut self, cx: &mut Context<'_>, now: &mut Instant) -> Done {
+        let mut done = Done::Nothing;
         let (machine, filter) = (&mut self.machine, &self.filter);
         for socket in &mut self.sockets {
-            for _ in 0..MAX_BATCHES {
+            let mut batches = 0..MAX_BATCHES;
+            loop {
+                if batches.next().is_none() {
+                    done = Done::UpToABound;
+                    break;
+                }
                 let mut came = None;
-                let received = socket.receive(|datagram| {
+                let may_go_on = socket.receive(|datagram| {
                     *now = *came.get_or_insert_with(|| (self.clocks)().monotonic);
                     if filter.as_ref().is_none_or(|allows| allows(datagram.remote)) {
                         machine.handle(*now, Input::Datagram(datagram));
                     }
                 });
-                match received {
-                    Ok(()) => busy = true,
-                    Err(_) => match socket.poll_readable(cx) {
-                        Poll::Ready(Ok(())) => busy = true,
-                        Poll::Ready(Err(error)) => {
-                            tracing::debug!(%error, "the reactor is gone");
-                            break;
-                        }
-                        Poll::Pending => break,
-                    },
+                done |= if came.is_some() { Done::All } else { Done::Nothing };
+                if may_go_on {
+                    continue;
+                }
+                match socket.poll_readable(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => {
+                        tracing::debug!(%error, "the reactor is gone");
+                        break;
+                    }
+                    Poll::Pending => break,
                 }
             }
         }
-        busy
+        done
     }
 
-    fn notices(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.taken_notices.is_empty() && self.notices.poll_take(cx, &mut self.taken_notices).is_pending() {
-            return false;
-        }
-        let count = self.taken_notices.len().min(MAX_ORDERS);
-        for notice in self.taken_notices.drain(..count) {
+    fn notices(&mut self, cx: &mut Context<'_>, now: Instant) -> Done {
+        for done in 0..MAX_ORDERS {
+            let Some(notice) = self.taken_notices.pop_front() else {
+                match self.notices.poll_take(cx, &mut self.taken_notices) {
+                    Poll::Ready(true) => continue,
+                    Poll::Ready(false) | Poll::Pending => return Done::all_of(done),
+                }
+            };
             self.desk.notice(&mut self.machine, now, notice);
         }
-        count > 0
+        Done::UpToABound
     }
 
-    fn commands(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.taken_commands.is_empty() {
-            match self.commands.poll_take(cx, &mut self.taken_commands) {
-                Poll::Ready(true) => self.desk.queue_was_taken(),
-                Poll::Ready(false) => {
-                    self.desk.stop_wanted = true;
-                    return false;
-                }
-                Poll::Pending => return false,
-            }
-        }
+    fn commands(&mut self, cx: &mut Context<'_>, now: Instant) -> Done {
         let mut done = 0;
+        self.wants_room = false;
         while done < MAX_ORDERS {
             if !self.desk.has_room() {
+                self.wants_room = true;
                 self.desk.stop_wanted |= self.commands.is_closed();
-                return done > 0;
+                return Done::all_of(done);
             }
-            let Some(command) = self.taken_commands.pop_front() else { return done > 0 };
+            let Some(command) = self.taken_commands.pop_front() else {
+                match self.commands.poll_take(cx, &mut self.taken_commands) {
+                    Poll::Ready(true) => self.desk.queue_was_taken(),
+                    Poll::Ready(false) => {
+                        self.desk.stop_wanted = true;
+                        return Done::all_of(done);
+                    }
+                    Poll::Pending => return Done::all_of(done),
+                }
+                continue;
+            };
             done += command.weight();
             self.desk.command(&mut self.machine, now, command);
         }
-        true
+        Done::UpToABound
     }
 
-    fn goodbye(&mut self, now: Instant) -> bool {
+    fn goodbye(&mut self, now: Instant) -> Done {
         let begins = self.desk.stop_wanted && self.give_up.is_none();
         if begins {
             self.give_up = Some(now + GOODBYE);
             self.machine.stop(now);
         }
-        begins
+        Done::all_of(usize::from(begins))
     }
 
-    fn is_over(&self, busy: bool, now: Instant) -> bool {
-        let said = self.desk.stopped && !busy && self.pending.is_none();
-        said || self.give_up.is_some_and(|at| at <= now)
+    fn is_over(&self, Turn { is_busy, now, .. }: &Turn) -> bool {
+        let said = self.desk.stopped && !is_busy && self.pending.is_none();
+        said || self.give_up.is_some_and(|at| at <= *now)
     }
 
     /// When to wake at the latest, if nothing else does it.
@@ -328,13 +375,18 @@ impl<M: Machine> Future for Driver<M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..MAX_TURNS {
             let clocks = (self.clocks)();
-            let (busy, now) = self.turn(cx, clocks);
-            if self.is_over(busy, now) {
+            let turn = self.turn(cx, clocks);
+            if self.is_over(&turn) {
                 return Poll::Ready(());
             }
-            if busy {
+            let now = turn.now;
+            if turn.is_busy {
                 self.fruitless = 0;
-                continue;
+                let is_due = self.machine.deadline().is_some_and(|deadline| deadline.at <= now);
+                let found_room = self.wants_room && self.desk.has_room();
+                if turn.has_more || is_due || found_room || self.desk.stopped {
+                    continue;
+                }
             }
             match self.wake_at(now) {
                 None => return Poll::Pending,
