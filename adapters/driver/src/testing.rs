@@ -48,7 +48,8 @@ impl TestRuntime {
 
 impl Runtime for TestRuntime {
     fn spawn(&self, task: BoxFuture) {
-        std::thread::spawn(|| async_io::block_on(task));
+        // polled when it is woken and at no other time: a wake that is missing is found
+        std::thread::spawn(|| futures_lite::future::block_on(task));
     }
 
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {

@@ -1,7 +1,10 @@
 //! Many messages at a time.
 
 use super::*;
-use crate::BatchOutcomes;
+use crate::{
+    BatchOutcomes,
+    command::{Command, Notice, Sought},
+};
 
 fn batch(handle: &NodeHandle, to: Id, texts: &[&'static str]) -> BatchOutcomes {
     let messages = texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect();
@@ -196,4 +199,29 @@ fn messages_of_a_batch_may_have_numbers_that_do_not_follow_on_each_other() {
     }
     work_off(&fake, &handle);
     assert_eq!(block_on(open.all()), [Outcome::Delivered, Outcome::Failed(Reason::Full), Outcome::Expired]);
+}
+
+/// So many wait for a full destination that no more commands are taken; the event that makes room is the last that happens.
+#[test]
+fn commands_go_on_when_the_parked_messages_find_room() {
+    let (fake, handle) = start();
+    fake.script().full.push(id(1));
+    for _ in 0..65_536 {
+        let (reply, _) = crate::oneshot::channel();
+        let (to, data) = (Sought::Node(id(1)), Bytes::new());
+        assert!(block_on(handle.0.commands.put(Command::Request { to, data, timeout: None, reply })).is_ok());
+    }
+    let (said, heard) = std::sync::mpsc::channel();
+    let asking = handle.clone();
+    thread::spawn(move || said.send(block_on(asking.unwatch(Watch::Id(id(2)))).is_ok()));
+    assert!(heard.recv_timeout(Duration::from_millis(200)).is_err(), "there is no room yet");
+    {
+        let mut script = fake.script();
+        script.full.clear();
+        script.outputs.push_back(Output::Event(Event::Unblocked { to: id(1) }));
+    }
+    // a receipt wakes the task and brings nothing else
+    assert!(handle.0.notices.try_put(Notice::Handed(receipt_of(1))).is_ok());
+    assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok(true));
+    assert_eq!(fake.script().sent.len(), 65_536);
 }
