@@ -318,12 +318,7 @@ impl<M: Machine> Driver<M> {
         let mut done = 0;
         self.wants_room = false;
         while done < MAX_ORDERS {
-            if !self.desk.has_room() {
-                self.wants_room = true;
-                self.desk.stop_wanted |= self.commands.is_closed();
-                return Done::all_of(done);
-            }
-            let Some(command) = self.taken_commands.pop_front() else {
+            if self.taken_commands.is_empty() {
                 match self.commands.poll_take(cx, &mut self.taken_commands) {
                     Poll::Ready(true) => self.desk.queue_was_taken(),
                     Poll::Ready(false) => {
@@ -332,10 +327,23 @@ impl<M: Machine> Driver<M> {
                     }
                     Poll::Pending => return Done::all_of(done),
                 }
-                continue;
-            };
-            done += command.weight();
-            self.desk.command(&mut self.machine, now, command);
+            }
+            // a look at all of them first: they come from another core, and what is fetched together is waited for once
+            let weights = self.taken_commands.iter().scan(done, |sum, command| {
+                let has_place = *sum < MAX_ORDERS;
+                *sum += command.weight();
+                has_place.then_some(*sum)
+            });
+            for _ in 0..weights.count() {
+                if !self.desk.has_room() {
+                    self.wants_room = true;
+                    self.desk.stop_wanted |= self.commands.is_closed();
+                    return Done::all_of(done);
+                }
+                let Some(command) = self.taken_commands.pop_front() else { break };
+                done += command.weight();
+                self.desk.command(&mut self.machine, now, command);
+            }
         }
         Done::UpToABound
     }
