@@ -367,11 +367,7 @@ impl Desk {
                 let len = data.len();
                 match machine.send(now, to.as_slice(), data, options) {
                     Ok(id) => {
-                        let open = match &to {
-                            To::One(_) => Vec::new(),
-                            To::Many(all) => all.to_vec(),
-                        };
-                        self.sent.insert(id, Sent { to, open, len, waiter, is_entered: true });
+                        self.sent.insert(id, Sent::new(to, len, waiter, true));
                         None
                     }
                     Err(CommandError::Blocked { data, .. }) => Some(Parked::Send { to, data, options, waiter }),
@@ -387,8 +383,7 @@ impl Desk {
                 match machine.send_to_master(now, data, options) {
                     Ok((id, to)) => {
                         let (outcomes, waiter) = Outcomes::new(1);
-                        let (to, open) = (To::One(to), Vec::new());
-                        self.sent.insert(id, Sent { to, open, len, waiter, is_entered: false });
+                        self.sent.insert(id, Sent::new(To::One(to), len, waiter, false));
                         reply.send(Ok(outcomes));
                         None
                     }

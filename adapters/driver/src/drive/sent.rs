@@ -1,18 +1,11 @@
 //! Messages on their way: who waits for the outcome of each.
 
-use std::{
-    collections::{BTreeMap, hash_map::Entry},
-    ops::Range,
-    sync::Arc,
-    task::Waker,
-    vec::IntoIter,
-};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, task::Waker, vec::IntoIter};
 
 use p2pcore::{
     Id, Reason,
     node::{Outcome, SendId, Sends},
 };
-use rustc_hash::FxHashMap;
 
 use crate::{
     command::To,
@@ -22,15 +15,50 @@ use crate::{
 /// Less than one in so many messages of a run is open: they stand alone from then on.
 const FEW: usize = 16;
 
+/// The most messages in one [`Row`]: one that is open keeps the memory of all.
+const MAX_ROW: usize = 16;
+
 /// A message on its way.
 pub(super) struct Sent {
-    pub(super) to: To,
-    /// Destinations without an outcome; empty if there is only one destination.
-    pub(super) open: Vec<Id>,
-    pub(super) len: usize,
-    pub(super) waiter: Waiter,
+    to: To,
+    /// Destinations without an outcome.
+    open: usize,
+    /// A bit for each that has its outcome, if there are several.
+    over: Vec<u64>,
+    len: usize,
+    waiter: Waiter,
     /// It stands in the accounts of the flow.
-    pub(super) is_entered: bool,
+    is_entered: bool,
+}
+
+impl Sent {
+    pub(super) fn new(to: To, len: usize, waiter: Waiter, is_entered: bool) -> Self {
+        let open = to.as_slice().len();
+        let words = if open == 1 { 0 } else { open.div_ceil(64) };
+        Self { to, open, over: vec![0; words], len, waiter, is_entered }
+    }
+
+    fn is_over(&self, at: usize) -> bool {
+        self.over.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    /// Notes the outcome of destination number `at`; `false` if there was one.
+    fn end(&mut self, at: usize) -> bool {
+        let is_new = !self.is_over(at);
+        if let Some(word) = self.over.get_mut(at / 64) {
+            *word |= 1 << (at % 64);
+        }
+        self.open -= usize::from(is_new);
+        is_new
+    }
+}
+
+/// Messages whose numbers follow on each other, by place.
+#[derive(Default)]
+struct Row {
+    messages: Vec<Option<Sent>>,
+    /// How many have a destination without an outcome.
+    open: usize,
 }
 
 /// Messages of one batch that the node took in a row: their numbers follow on each other.
@@ -79,7 +107,7 @@ impl Run {
         let Self { to, slot, place, lens, .. } = self;
         (first.0..).zip(place..).zip(lens).filter_map(move |((id, index), len)| {
             let waiter = Waiter::Batch(slot.clone(), index);
-            Some((SendId(id), Sent { to: To::One(to), open: Vec::new(), len: len?, waiter, is_entered: true }))
+            Some((SendId(id), Sent::new(To::One(to), len?, waiter, true)))
         })
     }
 }
@@ -87,16 +115,26 @@ impl Run {
 /// All messages on their way.
 #[derive(Default)]
 pub(super) struct SentTable {
-    singles: FxHashMap<SendId, Sent>,
-    /// By the numbers of their first messages.
+    /// By the numbers of their first messages, as the next.
+    rows: BTreeMap<SendId, Row>,
     runs: BTreeMap<SendId, Run>,
-    /// Those that have news.
+    /// Runs that have news.
     touched: Vec<SendId>,
+    /// Where the destination stood that had the last outcome: the next message is often for the same ones.
+    last_place: usize,
 }
 
 impl SentTable {
     pub(super) fn insert(&mut self, id: SendId, sent: Sent) {
-        self.singles.insert(id, sent);
+        let before = self.rows.range_mut(..=id).next_back();
+        let row = match before
+            .filter(|(first, row)| row.messages.len() < MAX_ROW && id.0 - first.0 == row.messages.len() as u64)
+        {
+            Some((_, row)) => row,
+            None => self.rows.entry(id).or_default(),
+        };
+        row.messages.push(Some(sent));
+        row.open += 1;
     }
 
     pub(super) fn insert_run(&mut self, first: SendId, run: Run) {
@@ -129,21 +167,26 @@ impl SentTable {
 
     /// The length of a message that stood in the accounts.
     fn outcome_alone(&mut self, id: SendId, to: Id, outcome: Outcome, waiting: &mut Vec<Waker>) -> Option<usize> {
-        let Entry::Occupied(mut entry) = self.singles.entry(id) else { return None };
-        let sent = entry.get_mut();
-        let over = match &sent.to {
-            To::One(one) if *one != to => return None,
-            To::One(_) => true,
-            To::Many(_) => {
-                let at = sent.open.iter().position(|open| *open == to)?;
-                sent.open.swap_remove(at);
-                sent.open.is_empty()
-            }
+        let (first, row) = self.rows.range_mut(..=id).next_back()?;
+        let (first, place) = (*first, row.messages.get_mut(usize::try_from(id.0 - first.0).ok()?)?);
+        let sent = place.as_mut()?;
+        let all = sent.to.as_slice();
+        let at = match all.get(self.last_place) {
+            Some(last) if *last == to => self.last_place,
+            _ => all.iter().position(|one| *one == to)?,
         };
+        self.last_place = at;
+        if !sent.end(at) {
+            return None;
+        }
         waiting.extend(sent.waiter.put(to, outcome));
         let left = sent.is_entered.then_some(sent.len);
-        if over {
-            entry.remove();
+        if sent.open == 0 {
+            *place = None;
+            row.open -= 1;
+            if row.open == 0 {
+                self.rows.remove(&first);
+            }
         }
         left
     }
@@ -173,7 +216,8 @@ impl SentTable {
 
     /// Hands the outcomes of this round to those who wait for batches.
     pub(super) fn flush(&mut self, waiting: &mut Vec<Waker>) {
-        for first in self.touched.drain(..) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for first in touched.drain(..) {
             let Some(run) = self.runs.get_mut(&first) else { continue };
             waiting.extend(run.slot.put_all(&run.news));
             run.news.clear();
@@ -181,20 +225,17 @@ impl SentTable {
             if run.open * FEW < run.lens.len()
                 && let Some(run) = self.runs.remove(&first)
             {
-                self.singles.extend(run.scatter(first));
+                run.scatter(first).for_each(|(id, sent)| self.insert(id, sent));
             }
         }
+        self.touched = touched;
     }
 
     /// Whatever has no outcome will have none.
     pub(super) fn close(&mut self, reason: Reason, waiting: &mut Vec<Waker>, mut leave: impl FnMut(Id, usize, usize)) {
         let outcome = Outcome::Failed(reason);
-        for (_, sent) in self.singles.drain() {
-            let open = match &sent.to {
-                To::One(one) => std::slice::from_ref(one),
-                To::Many(_) => &sent.open[..],
-            };
-            for to in open {
+        for sent in std::mem::take(&mut self.rows).into_values().flat_map(|row| row.messages).flatten() {
+            for (_, to) in sent.to.as_slice().iter().enumerate().filter(|(at, _)| !sent.is_over(*at)) {
                 waiting.extend(sent.waiter.put(*to, outcome));
                 if sent.is_entered {
                     leave(*to, 1, sent.len);
@@ -206,5 +247,54 @@ impl SentTable {
             leave(run.to, messages, bytes);
             waiting.extend(run.slot.put_all(&run.news));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pcore::{Identity, Role, SecretKey};
+
+    use super::*;
+    use crate::Outcomes;
+
+    fn id(seed: u8) -> Id {
+        Identity::new(Role::Peer, SecretKey::from_bytes([seed; 32])).id()
+    }
+
+    #[test]
+    fn each_destination_of_many_has_one_outcome_and_what_is_over_is_forgotten() {
+        let all: Vec<Id> = (0..130).map(id).collect();
+        let (mut table, mut waiting, mut kept) = (SentTable::default(), Vec::new(), Vec::new());
+        for number in 1..=40 {
+            let (outcomes, waiter) = Outcomes::new(all.len());
+            table.insert(SendId(number), Sent::new(To::from(&all[..]), 10, waiter, true));
+            kept.push(outcomes);
+        }
+        let sends = Sends { first: SendId(1), count: 50 };
+        for (number, to) in all.iter().enumerate() {
+            assert_eq!(table.outcome(sends, *to, Outcome::Delivered, &mut waiting), (40, 400), "{number}");
+            assert_eq!(table.outcome(sends, *to, Outcome::Expired, &mut waiting), (0, 0), "{number}");
+        }
+        assert!(table.rows.is_empty());
+        assert_eq!(table.outcome(sends, id(200), Outcome::Delivered, &mut waiting), (0, 0));
+    }
+
+    #[test]
+    fn a_message_that_stays_open_keeps_no_more_than_its_row() {
+        let (mut table, mut waiting) = (SentTable::default(), Vec::new());
+        let (kept, waiters): (Vec<_>, Vec<_>) = (0..100).map(|_| Outcomes::new(1)).unzip();
+        for (number, waiter) in (1..).zip(waiters) {
+            table.insert(SendId(number), Sent::new(To::One(id(1)), 7, waiter, number != 50));
+        }
+        assert_eq!(table.rows.len(), 7);
+        let mut over = |first, count| {
+            table.outcome(Sends { first: SendId(first), count }, id(1), Outcome::Delivered, &mut waiting)
+        };
+        assert_eq!((over(1, 39), over(41, 60)), ((39, 273), (59, 413)));
+        assert_eq!(table.rows.values().map(|row| row.messages.len()).collect::<Vec<_>>(), [16]);
+        let mut left = Vec::new();
+        table.close(Reason::Reset, &mut waiting, |to, messages, bytes| left.push((to, messages, bytes)));
+        assert_eq!(left, [(id(1), 1, 7)]);
+        drop(kept);
     }
 }
