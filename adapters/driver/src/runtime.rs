@@ -72,7 +72,7 @@ pub trait UdpIo: fmt::Debug + Send {
     /// The reactor is gone.
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Runs a non-blocking read and takes note when it would block.
+    /// Runs a non-blocking read and takes note when it would block. `read` is called once at most: it may say that the next one would block after it has read.
     ///
     /// # Errors
     /// What `read` gives.

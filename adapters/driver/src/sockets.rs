@@ -71,6 +71,9 @@ fn bind_one(address: SocketAddr) -> Result<UdpSocket, StartFailure> {
     })
 }
 
+/// Whether a receive of fewer datagrams than it had room for has taken all: elsewhere there may be one in each.
+const TAKES_ALL: bool = cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd"));
+
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         bytes: vec![0; BATCH_SIZE * MAX_RUN],
@@ -170,9 +173,8 @@ impl Socket {
                 std::array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
             self.io.try_read(&mut |socket| {
                 count = self.offload.recv(socket, &mut buffers, meta)?;
-                // fewer than asked for: the next receive would block, which need not be asked for; what comes from now on is news
-                // to the reactor
-                if count < BATCH_SIZE { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+                // the next receive would block, which need not be asked for; what comes from now on is news to the reactor
+                if TAKES_ALL && count < BATCH_SIZE { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
             })
         };
         let may_go_on = match read {

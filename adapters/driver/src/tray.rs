@@ -164,7 +164,8 @@ impl<T> Shelf<T> {
             }
         }
         items.clear();
-        self.arrived.notify(takers);
+        // beside those who were woken for what was offered before
+        self.arrived.notify_additional(takers);
     }
 
     /// Offers one more; if there are more than `most` then, the oldest goes.
@@ -177,7 +178,7 @@ impl<T> Shelf<T> {
             if state.items.len() > most { state.items.pop_front() } else { None }
         };
         drop(oldest);
-        self.arrived.notify(1);
+        self.arrived.notify_additional(1);
     }
 
     /// What `take` takes off the front, if there is something already.

@@ -16,6 +16,8 @@ use crate::Config;
 /// How long a receipt that nobody waits for may wait for something to go with; less than QUIC's acknowledgements may, which is
 /// 25 ms (RFC 9000, section 18.2), so that one that goes alone takes that of its message along.
 const OWED_FOR: Duration = Duration::from_millis(20);
+/// The most messages in one event.
+const MAX_TOGETHER: usize = 256;
 /// What the sender keeps for want of such receipts, at most.
 const MAX_OWED_MESSAGES: usize = 32;
 const MAX_OWED_BYTES: usize = 64 * 1024;
@@ -45,6 +47,8 @@ struct ReceiveLane {
     base: u64,
     /// The number expected next in this session.
     next: u64,
+    /// Every `seq` below was shown to the application, or left out.
+    shown: u64,
     /// Arrived but not handed over, ascending; may begin with some of earlier sessions.
     unhanded: VecDeque<Unhanded>,
     /// Runs of numbers handed over past one that is not, to be told once.
@@ -134,6 +138,7 @@ impl Inbox {
                         Some(ConversationEvent::Messages { lane: last, seq: first, data: all })
                             if kind == Kind::Message
                                 && *last == lane
+                                && all.len() < MAX_TOGETHER
                                 && seq.checked_sub(*first) == Some(all.len() as u64) =>
                         {
                             all.push(data);
@@ -151,7 +156,9 @@ impl Inbox {
 
     pub(super) fn handed(&mut self, now: Instant, lane: u8, seq: u64, count: u64) {
         let Some(receiver) = self.lanes.get_mut(usize::from(lane)) else { return };
-        let Taken { messages, bytes, owed } = receiver.handed(seq, seq.saturating_add(count));
+        // what was not shown yet cannot have been taken
+        let behind = seq.saturating_add(count).min(receiver.shown);
+        let Taken { messages, bytes, owed } = receiver.handed(seq, behind);
         self.unhanded_messages = self.unhanded_messages.saturating_sub(messages);
         self.unhanded_bytes = self.unhanded_bytes.saturating_sub(bytes);
         if let Some((messages, bytes)) = owed {
@@ -214,8 +221,15 @@ impl Inbox {
             _ if room > 0 => self.events.pop_front()?,
             _ => return None,
         };
-        let count = if let ConversationEvent::Messages { data, .. } = &event { data.len() } else { 1 };
+        let (lane, seq, count) = match &event {
+            ConversationEvent::Messages { lane, seq, data } => (*lane, *seq, data.len()),
+            ConversationEvent::Arrived { lane, seq, .. } => (*lane, *seq, 1),
+            ConversationEvent::Outcome { .. } | ConversationEvent::Unblocked => return Some(event),
+        };
         self.queued = self.queued.saturating_sub(count);
+        if let Some(receiver) = self.lanes.get_mut(usize::from(lane)) {
+            receiver.shown = seq.saturating_add(count as u64);
+        }
         Some(event)
     }
 

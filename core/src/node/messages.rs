@@ -147,7 +147,8 @@ impl Node {
     }
 
     /// Takes messages from the front of `messages` and sends them to `to`, as [`send`](Self::send) would, for less: as many as
-    /// there is room for. What is left wants another call; its first one may then be refused.
+    /// there is room for. What is left wants another call; if its first one is refused then for want of room, an
+    /// [`Event::Unblocked`] follows.
     ///
     /// # Errors
     /// What `send` says of the first one. Nothing was taken.
@@ -158,6 +159,7 @@ impl Node {
         messages: &mut VecDeque<Bytes>,
         options: SendOptions,
     ) -> Result<Sends, CommandError> {
+        self.now = now;
         let first = SendId(self.messages.next + 1);
         let Some(front) = messages.front().cloned() else { return Ok(Sends { first, count: 0 }) };
         self.check_message(front.len(), options.lane)?;

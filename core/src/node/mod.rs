@@ -399,7 +399,8 @@ impl Node {
         }
     }
 
-    /// When to call [`handle`](Self::handle) with [`Input::Timeout`]; due at once while any output is queued.
+    /// When to call [`handle`](Self::handle) with [`Input::Timeout`]; due at once while any output is queued, or the end of the
+    /// node waits for nothing but that its outputs are asked for.
     pub fn deadline(&self) -> Option<Deadline> {
         let due = |why| Some(Deadline { at: self.now, why });
         if !self.outputs.is_empty() {

@@ -91,7 +91,8 @@ const fn integrity_limit(cipher: Cipher) -> u64 {
 }
 
 /// One direction's AEAD after the next key update, made when it is used: most links never come so far, and a key weighs half a
-/// kilobyte. RFC 9001 section 6.3 leaves it open when they are made.
+/// kilobyte. RFC 9001 section 6.3 leaves it open when they are made; who
+/// measures that one packet takes longer learns that keys were updated.
 pub(super) struct NextPackets {
     cipher: Cipher,
     secret: Secret,

@@ -454,6 +454,9 @@ impl Desk {
     }
 
     fn leave(&mut self, to: Id, messages: usize, bytes: usize) {
+        if messages == 0 {
+            return;
+        }
         match self.left.last_mut() {
             Some(left) if left.to == to => {
                 (left.messages, left.bytes) = (left.messages + messages, left.bytes + bytes);

@@ -182,7 +182,7 @@ impl<M: Machine> Driver<M> {
         self.desk.publish(&mut self.machine);
         done |= self.outputs(now);
         // what others wait for leaves first: whoever is woken here may get this core
-        done |= self.transmits(cx, now, 1);
+        done |= self.transmits(cx, now, 1).min(Done::All);
         self.desk.flush();
         done |= self.transmits(cx, now, MAX_SENT);
         self.desk.publish(&mut self.machine);

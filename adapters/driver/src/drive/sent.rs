@@ -12,10 +12,11 @@ use crate::{
     outcomes::{BatchSlot, Waiter},
 };
 
-/// Less than one in so many messages of a run is open: they stand alone from then on.
+/// When no more than one in so many messages of a run or row is open, they stand alone from then on: the other end says which
+/// stay open, and few must not keep the memory of all.
 const FEW: usize = 16;
 
-/// The most messages in one [`Row`]: one that is open keeps the memory of all.
+/// The most messages in one [`Row`].
 const MAX_ROW: usize = 16;
 
 /// A message on its way.
@@ -120,6 +121,8 @@ pub(super) struct SentTable {
     runs: BTreeMap<SendId, Run>,
     /// Runs that have news.
     touched: Vec<SendId>,
+    /// Rows of which few messages are open.
+    thin: Vec<SendId>,
     /// Where the destination stood that had the last outcome: the next message is often for the same ones.
     last_place: usize,
 }
@@ -186,6 +189,8 @@ impl SentTable {
             row.open -= 1;
             if row.open == 0 {
                 self.rows.remove(&first);
+            } else if row.open * FEW == row.messages.len() {
+                self.thin.push(first);
             }
         }
         left
@@ -216,13 +221,18 @@ impl SentTable {
 
     /// Hands the outcomes of this round to those who wait for batches.
     pub(super) fn flush(&mut self, waiting: &mut Vec<Waker>) {
+        for first in std::mem::take(&mut self.thin) {
+            for (id, sent) in self.rows.remove(&first).into_iter().flat_map(|row| (first.0..).zip(row.messages)) {
+                let Some(sent) = sent else { continue };
+                self.rows.insert(SendId(id), Row { messages: vec![Some(sent)], open: 1 });
+            }
+        }
         let mut touched = std::mem::take(&mut self.touched);
         for first in touched.drain(..) {
             let Some(run) = self.runs.get_mut(&first) else { continue };
             waiting.extend(run.slot.put_all(&run.news));
             run.news.clear();
-            // the other end says which messages stay open: few must not keep the memory of all
-            if run.open * FEW < run.lens.len()
+            if run.open * FEW <= run.lens.len()
                 && let Some(run) = self.runs.remove(&first)
             {
                 run.scatter(first).for_each(|(id, sent)| self.insert(id, sent));
@@ -274,13 +284,13 @@ mod tests {
         for (number, to) in all.iter().enumerate() {
             assert_eq!(table.outcome(sends, *to, Outcome::Delivered, &mut waiting), (40, 400), "{number}");
             assert_eq!(table.outcome(sends, *to, Outcome::Expired, &mut waiting), (0, 0), "{number}");
+            assert_eq!(table.outcome(sends, id(200), Outcome::Delivered, &mut waiting), (0, 0), "{number}");
         }
         assert!(table.rows.is_empty());
-        assert_eq!(table.outcome(sends, id(200), Outcome::Delivered, &mut waiting), (0, 0));
     }
 
     #[test]
-    fn a_message_that_stays_open_keeps_no_more_than_its_row() {
+    fn a_message_that_stays_open_keeps_no_other_in_memory() {
         let (mut table, mut waiting) = (SentTable::default(), Vec::new());
         let (kept, waiters): (Vec<_>, Vec<_>) = (0..100).map(|_| Outcomes::new(1)).unzip();
         for (number, waiter) in (1..).zip(waiters) {
@@ -291,7 +301,12 @@ mod tests {
             table.outcome(Sends { first: SendId(first), count }, id(1), Outcome::Delivered, &mut waiting)
         };
         assert_eq!((over(1, 39), over(41, 60)), ((39, 273), (59, 413)));
-        assert_eq!(table.rows.values().map(|row| row.messages.len()).collect::<Vec<_>>(), [16]);
+        table.flush(&mut Vec::new());
+        assert_eq!(table.rows.values().map(|row| row.messages.len()).collect::<Vec<_>>(), [1]);
+        let (_, waiter) = Outcomes::new(1);
+        table.insert(SendId(51), Sent::new(To::One(id(1)), 8, waiter, false));
+        let late = Sends { first: SendId(51), count: 1 };
+        assert_eq!(table.outcome(late, id(1), Outcome::Delivered, &mut Vec::new()), (0, 0));
         let mut left = Vec::new();
         table.close(Reason::Reset, &mut waiting, |to, messages, bytes| left.push((to, messages, bytes)));
         assert_eq!(left, [(id(1), 1, 7)]);

@@ -87,8 +87,22 @@ fn the_application_holds_no_more_than_it_may_however_many_came_in_one_piece() {
     pair.b.handed(pair.now, 0, 1, 2);
     assert_eq!(lens(news(&mut pair.b)), [(3, 3), (4, 4)]);
     assert!(!pair.b.can_receive(0));
+    // more than were shown: no more than those are accepted
     pair.b.handed(pair.now, 0, 0, 100);
+    assert_eq!(pair.b.poll_control(), Some(receipt(0, 5, &[])));
     assert_eq!(lens(news(&mut pair.b)), [(5, 5), (6, 6), (7, 7)]);
+    assert_eq!(pair.b.held(), 3);
+}
+
+#[test]
+fn an_event_has_no_more_than_256_messages() {
+    let mut pair = Pair::linked(config());
+    for tag in 0..600 {
+        pair.send(0, tag, "");
+    }
+    carry(&mut pair);
+    let lens: Vec<usize> = news(&mut pair.b).into_iter().map(|event| event.arrived().count()).collect();
+    assert_eq!(lens, [256, 256, 88]);
 }
 
 #[test]

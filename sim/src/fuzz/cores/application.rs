@@ -1,5 +1,7 @@
 //! What an application, its driver and its disk do.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use p2pcore::{
     Input,
@@ -19,7 +21,16 @@ impl Bench {
             options = options.ttl(case.time());
         }
         let data = Bytes::from(case.stretched(70_000));
-        if let Ok(send) = self.node.send(self.now, &to, data, options) {
+        if let [one] = to[..] {
+            let mut pieces: VecDeque<Bytes> = data.chunks(data.len() / 5 + 1).map(Bytes::copy_from_slice).collect();
+            while let Ok(sends) = self.node.send_batch(self.now, one, &mut pieces, options)
+                && sends.count > 0
+            {
+                for send in sends {
+                    assert!(self.sent.insert((send, one), ()).is_none(), "a number for two");
+                }
+            }
+        } else if let Ok(send) = self.node.send(self.now, &to, data, options) {
             to.into_iter().for_each(|to| assert!(self.sent.insert((send, to), ()).is_none(), "a number for two"));
         }
     }

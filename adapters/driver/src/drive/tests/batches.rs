@@ -142,16 +142,21 @@ fn what_arrives_together_is_taken_one_by_one_or_all_at_once() {
 #[test]
 fn all_who_wait_are_woken_for_what_arrives_together() {
     let (fake, handle) = start();
-    let takers: Vec<_> = (0..3)
-        .map(|_| {
-            let handle = handle.clone();
-            thread::spawn(move || matches!(block_on(handle.recv()), Some(Delivery::Message(_))))
-        })
-        .collect();
-    thread::sleep(Duration::from_millis(50));
+    let woken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    struct Count(Arc<std::sync::atomic::AtomicUsize>);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let waker = Waker::from(Arc::new(Count(woken.clone())));
+    let mut takers: Vec<_> = (0..5).map(|_| Box::pin(handle.recv())).collect();
+    takers.iter_mut().for_each(|taker| assert!(taker.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()));
     arrive(&fake, 1, &["1", "2", "3"]);
     work_off(&fake, &handle);
-    takers.into_iter().for_each(|taker| assert!(taker.join().unwrap()));
+    arrive(&fake, 4, &["4"]);
+    work_off(&fake, &handle);
+    assert_eq!(woken.load(Ordering::Relaxed), 4, "one for each message, though nobody has taken one yet");
 }
 
 #[test]
