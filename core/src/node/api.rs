@@ -239,7 +239,7 @@ pub struct Receipt {
 impl Receipt {
     /// One for each of the messages, in their order.
     pub fn each(self) -> impl Iterator<Item = Self> {
-        (self.seq..self.seq.saturating_add(self.count)).map(move |seq| Self { seq, count: 1, ..self })
+        (0..self.count).map(move |place| Self { seq: self.seq.saturating_add(place), count: 1, ..self })
     }
 }
 
