@@ -134,20 +134,7 @@ impl Inbox {
                     self.unhanded_messages += 1;
                     self.unhanded_bytes = self.unhanded_bytes.saturating_add(data.len());
                     self.queued += 1;
-                    match self.events.back_mut() {
-                        Some(ConversationEvent::Messages { lane: last, seq: first, data: all })
-                            if kind == Kind::Message
-                                && *last == lane
-                                && all.len() < MAX_TOGETHER
-                                && seq.checked_sub(*first) == Some(all.len() as u64) =>
-                        {
-                            all.push(data);
-                        }
-                        _ if kind == Kind::Message => {
-                            self.events.push_back(ConversationEvent::Messages { lane, seq, data: vec![data] });
-                        }
-                        _ => self.events.push_back(ConversationEvent::Arrived { lane, seq, kind, data }),
-                    }
+                    push(&mut self.events, lane, seq, kind, data);
                 }
             }
         }
@@ -273,6 +260,21 @@ impl Inbox {
         let (index, lane) = self.lanes.iter_mut().enumerate().find(|(_, lane)| lane.receipt_due)?;
         Some(lane.receipt(u8::try_from(index).ok()?))
     }
+}
+
+/// A message joins the ones before, if it follows on them.
+fn push(events: &mut VecDeque<ConversationEvent>, lane: u8, seq: u64, kind: Kind, data: Bytes) {
+    if kind != Kind::Message {
+        return events.push_back(ConversationEvent::Arrived { lane, seq, kind, data });
+    }
+    if let Some(ConversationEvent::Messages { lane: last, seq: first, data: all }) = events.back_mut()
+        && *last == lane
+        && all.len() < MAX_TOGETHER
+        && seq.checked_sub(*first) == Some(all.len() as u64)
+    {
+        return all.push(data);
+    }
+    events.push_back(ConversationEvent::Messages { lane, seq, data: vec![data] });
 }
 
 impl ReceiveLane {

@@ -51,6 +51,11 @@ impl Report for Ledger {
 }
 
 impl Ledger {
+    fn enter(&mut self, len: usize) {
+        self.messages += 1;
+        self.bytes = self.bytes.saturating_add(len);
+    }
+
     /// Joins it to the outcome before, if it follows on that.
     fn tell(&mut self, new: u64, came: Outcome) {
         if let Some(ConversationEvent::Outcome { tag, count, outcome }) = self.events.back_mut()
@@ -104,8 +109,7 @@ impl Outbox {
             return Err(Full);
         }
         let Some(lane) = self.lanes.get_mut(usize::from(lane)) else { return Ok(()) };
-        self.ledger.messages += 1;
-        self.ledger.bytes = self.ledger.bytes.saturating_add(data.len());
+        self.ledger.enter(data.len());
         lane.push(Queued { tag, expires, kind, data });
         Ok(())
     }
@@ -126,8 +130,7 @@ impl Outbox {
             && let Some(data) = messages.pop_front()
             && let Some(lane) = self.lanes.get_mut(usize::from(lane))
         {
-            self.ledger.messages += 1;
-            self.ledger.bytes = self.ledger.bytes.saturating_add(data.len());
+            self.ledger.enter(data.len());
             lane.push(Queued { tag: tag.wrapping_add(taken), expires, kind: Kind::Message, data });
             taken += 1;
         }
