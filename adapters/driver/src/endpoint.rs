@@ -16,7 +16,9 @@ use crate::{
     events::Hub,
     flow::Flow,
     handle::Shared,
-    keeper, keys,
+    interfaces,
+    keeper::Orders,
+    keys,
     office::Office,
     sockets::{self, Socket},
     state::StateDir,
@@ -47,7 +49,7 @@ impl Endpoint {
         let sockets = sockets::bind(&*runtime, &options.listen)?;
         let network = LocalNetwork {
             sockets: sockets.iter().map(|socket| (socket.id, socket.local)).collect(),
-            interfaces: keeper::interfaces()
+            interfaces: interfaces::list()
                 .map_err(|source| StartFailure::System { what: "list the interfaces", source })?,
             advertised: options.advertise.clone(),
         };
@@ -107,7 +109,8 @@ pub(crate) fn launch(
     let datagrams = Arc::new(Shelf::new());
     let (end, ended) = async_channel::bounded(1);
     let listen = network.sockets.iter().map(|(_, address)| *address).collect();
-    let keeper = keeper::start(state, network, notices.clone(), end)
+    let orders = Orders::start(state, notices.clone(), end)
+        .and_then(|orders| interfaces::watch(network, &notices).map(|()| orders))
         .map_err(|source| StartFailure::System { what: "start a thread", source })?;
     let hub = Arc::new(Hub::default());
     let flow = Arc::new(Flow::new(&options.config));
@@ -135,7 +138,7 @@ pub(crate) fn launch(
         filter: options.filter,
         commands,
         notices: notices.clone(),
-        keeper,
+        orders,
         desk: Desk::new(flow, hub, office, inbound, datagrams, accepted, notices),
     });
     runtime.spawn(Box::pin(driver));

@@ -1,58 +1,60 @@
-//! The thread for what blocks: it writes the state, and looks at the interfaces every few seconds.
+//! Where the state is kept: on disk by a thread of its own, since that blocks, or nowhere.
 
 use std::{
     io,
-    net::IpAddr,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use p2pcore::node::{LocalNetwork, Persist, PersistId};
+use p2pcore::node::{Persist, PersistId};
 
 use crate::{command::Notice, state::StateDir, tray::Tray};
 
-/// How long a change of the interfaces may go unnoticed.
-const INTERFACE_INTERVAL: Duration = Duration::from_secs(3);
 /// Between two attempts to write the state when the disk refuses.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
-/// The addresses of all interfaces that are up, in order; without those that work only with a zone (`fe80::/10`).
-pub(crate) fn interfaces() -> io::Result<Vec<IpAddr>> {
-    let mut addresses: Vec<IpAddr> = if_addrs::get_if_addrs()?
-        .into_iter()
-        .filter(if_addrs::Interface::is_oper_up)
-        .map(|interface| interface.ip())
-        .filter(|ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()))
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    Ok(addresses)
+/// Takes the orders of one node; what it was started with as `ended` is dropped some time after this is, when the last
+/// order is carried out and the state directory unlocked.
+pub(crate) enum Orders {
+    ToDisk(Sender<Persist>),
+    /// Without a disk there is nothing to wait for.
+    ToNowhere {
+        notices: Arc<Tray<Notice>>,
+        _ended: async_channel::Sender<()>,
+    },
 }
 
-/// Starts the thread. It ends when the returned sender is dropped, after the last write; `ended` is dropped after the
-/// lock of the state directory.
-pub(crate) fn start(
-    state: Option<StateDir>,
-    network: LocalNetwork,
-    notices: Arc<Tray<Notice>>,
-    ended: async_channel::Sender<()>,
-) -> io::Result<Sender<Persist>> {
-    let (sender, orders) = channel();
-    let keeper = Keeper { state, network, notices, unwritten: None, waiting: Vec::new() };
-    thread::Builder::new().name("p2pcore-keeper".into()).spawn(move || {
-        keeper.run(&orders);
-        drop(ended);
-    })?;
-    Ok(sender)
+impl Orders {
+    pub(crate) fn start(
+        state: Option<StateDir>,
+        notices: Arc<Tray<Notice>>,
+        ended: async_channel::Sender<()>,
+    ) -> io::Result<Self> {
+        let Some(state) = state else { return Ok(Self::ToNowhere { notices, _ended: ended }) };
+        let (sender, orders) = channel();
+        let keeper = Keeper { state, notices, unwritten: None, waiting: Vec::new() };
+        thread::Builder::new().name("p2pcore-keeper".into()).spawn(move || {
+            keeper.run(&orders);
+            drop(ended);
+        })?;
+        Ok(Self::ToDisk(sender))
+    }
+
+    pub(crate) fn give(&self, order: Persist) {
+        match self {
+            // the keeper ends only after the task that gives orders
+            Self::ToDisk(sender) => _ = sender.send(order),
+            Self::ToNowhere { notices, .. } => _ = notices.try_put(Notice::Persisted(vec![order.id])),
+        }
+    }
 }
 
 struct Keeper {
-    state: Option<StateDir>,
-    network: LocalNetwork,
+    state: StateDir,
     notices: Arc<Tray<Notice>>,
     /// The newest state, if it is not on disk.
     unwritten: Option<Persist>,
@@ -62,14 +64,12 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, orders: &Receiver<Persist>) {
-        let mut look = Instant::now() + INTERFACE_INTERVAL;
         loop {
-            let now = Instant::now();
-            let wait = match self.unwritten {
-                Some(_) => WRITE_RETRY.min(look.saturating_duration_since(now)),
-                None => look.saturating_duration_since(now),
+            let next = match self.unwritten {
+                Some(_) => orders.recv_timeout(WRITE_RETRY),
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match orders.recv_timeout(wait) {
+            match next {
                 Ok(order) => {
                     self.take(order);
                     // each order replaces the one before: only the newest need be written
@@ -82,10 +82,6 @@ impl Keeper {
                 }
             }
             self.write();
-            if Instant::now() >= look {
-                look = Instant::now() + INTERFACE_INTERVAL;
-                self.look();
-            }
         }
     }
 
@@ -96,25 +92,12 @@ impl Keeper {
 
     fn write(&mut self) {
         let Some(order) = &self.unwritten else { return };
-        if let Some(state) = &self.state
-            && let Err(error) = state.save(&order.state)
-        {
+        if let Err(error) = self.state.save(&order.state) {
             tracing::error!("{error}: trying again, nothing is confirmed to other nodes until then");
             return;
         }
         self.unwritten = None;
         let _ = self.notices.try_put(Notice::Persisted(std::mem::take(&mut self.waiting)));
-    }
-
-    fn look(&mut self) {
-        match interfaces() {
-            Ok(interfaces) if interfaces != self.network.interfaces => {
-                self.network.interfaces = interfaces;
-                let _ = self.notices.try_put(Notice::NetworkChanged(self.network.clone()));
-            }
-            Ok(_) => {}
-            Err(error) => tracing::debug!("cannot list the interfaces: {error}"),
-        }
     }
 }
 
@@ -141,9 +124,9 @@ mod tests {
         let notices = Arc::new(Tray::new(usize::MAX));
         let (ended, wait) = async_channel::bounded(1);
         let state = StateDir::open(dir.path(), owner).unwrap();
-        let orders = start(Some(state), LocalNetwork::default(), notices.clone(), ended).unwrap();
+        let orders = Orders::start(Some(state), notices.clone(), ended).unwrap();
         for id in 0..3 {
-            orders.send(Persist { id: PersistId(id), state: Bytes::from(vec![id as u8]) }).unwrap();
+            orders.give(Persist { id: PersistId(id), state: Bytes::from(vec![id as u8]) });
         }
         let mut answered = Vec::new();
         while answered.len() < 3 {
@@ -153,7 +136,7 @@ mod tests {
             }
         }
         assert_eq!(answered, [PersistId(0), PersistId(1), PersistId(2)]);
-        orders.send(Persist { id: PersistId(3), state: Bytes::from_static(b"last") }).unwrap();
+        orders.give(Persist { id: PersistId(3), state: Bytes::from_static(b"last") });
         drop(orders);
         assert!(block_on(wait.recv()).is_err());
         assert_eq!(StateDir::open(dir.path(), owner).unwrap().load().unwrap().as_deref(), Some(&b"last"[..]));
@@ -168,8 +151,8 @@ mod tests {
         let state = StateDir::open(dir.path(), owner).unwrap();
         let obstacle = dir.path().join("core.state.tmp");
         std::fs::create_dir(&obstacle).unwrap();
-        let orders = start(Some(state), LocalNetwork::default(), notices.clone(), ended).unwrap();
-        orders.send(Persist { id: PersistId(7), state: Bytes::from_static(b"kept") }).unwrap();
+        let orders = Orders::start(Some(state), notices.clone(), ended).unwrap();
+        orders.give(Persist { id: PersistId(7), state: Bytes::from_static(b"kept") });
         thread::sleep(Duration::from_millis(100));
         assert!(block_on(poll_once(poll_fn(|cx| notices.poll_take(cx, &mut VecDeque::new())))).is_none());
         std::fs::remove_dir(&obstacle).unwrap();
@@ -177,26 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn the_loopback_interface_is_seen_and_zones_are_not() {
-        let found = interfaces().unwrap();
-        assert!(found.iter().any(IpAddr::is_loopback));
-        assert!(!found.iter().any(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())));
-    }
-
-    #[test]
-    fn a_change_of_the_interfaces_is_told_once() {
+    fn without_a_disk_all_orders_are_answered_and_the_end_is_told() {
         let notices = Arc::new(Tray::new(usize::MAX));
-        let network = LocalNetwork { advertised: vec!["192.0.2.1:1".parse().unwrap()], ..LocalNetwork::default() };
-        let mut keeper = Keeper {
-            state: None,
-            network: network.clone(),
-            notices: notices.clone(),
-            unwritten: None,
-            waiting: Vec::new(),
-        };
-        keeper.look();
-        keeper.look();
-        let [Notice::NetworkChanged(now)] = &taken(&notices)[..] else { panic!("not told once") };
-        assert_eq!(*now, LocalNetwork { interfaces: interfaces().unwrap(), ..network });
+        let (ended, wait) = async_channel::bounded(1);
+        let orders = Orders::start(None, notices.clone(), ended).unwrap();
+        orders.give(Persist { id: PersistId(4), state: Bytes::new() });
+        assert!(matches!(&taken(&notices)[..], [Notice::Persisted(ids)] if *ids == [PersistId(4)]));
+        assert!(block_on(poll_once(wait.recv())).is_none());
+        drop(orders);
+        assert!(block_on(wait.recv()).is_err());
     }
 }

@@ -17,6 +17,7 @@ mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod handle;
+mod interfaces;
 mod keeper;
 pub mod keys;
 mod master;

@@ -27,6 +27,8 @@ const BATCH: usize = 16;
 const OPEN: usize = 4_096;
 /// The same for each of many destinations: half of what a stream of the other side takes before its reader must read.
 const OPEN_EACH: usize = 512;
+/// And for all of them: more than 16 MiB in flight leave the caches.
+const OPEN_IN_ALL: usize = 16 * 1024;
 
 /// All works but `idle`, which needs a process of its own.
 pub(super) fn begin(work: Work, load: Load) -> Option<Doing> {
@@ -180,7 +182,7 @@ async fn send_batches(from: &NodeHandle, to: Id, load: Load) -> Result<Sample, F
 async fn send_to(from: &NodeHandle, to: &[Id], load: Load) -> Result<Sample, Failure> {
     let data = Bytes::from(vec![7; load.size]);
     let mut open = VecDeque::new();
-    let most = if to.len() == 1 { OPEN } else { OPEN_EACH };
+    let most = if to.len() == 1 { OPEN } else { OPEN_EACH.min(OPEN_IN_ALL / to.len()) };
     let watch = Stopwatch::start(load);
     let (mut sent, mut delivered) = (0, 0);
     while watch.elapsed() < load.time {

@@ -20,9 +20,6 @@ pub(super) const PREFACE_LEN: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BadControl(pub(super) String);
 
-/// Places for waiting messages that a quiet stream keeps.
-const MAX_QUIET: usize = 4;
-
 /// Cuts the bytes of a control stream into its preface and whole messages.
 #[derive(Debug, Default)]
 pub(super) struct ControlReader {
@@ -75,7 +72,7 @@ impl ControlReader {
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         let message = self.messages.pop_front()?;
         self.message_bytes -= message.len() + 4;
-        if self.messages.is_empty() && self.messages.capacity() > MAX_QUIET {
+        if self.messages.is_empty() {
             self.messages = VecDeque::new();
         }
         Some(message)

@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use quinn_proto::{DatagramEvent, EcnCodepoint, FrameStats};
 
 use super::{
-    Link, Phase, ending::Closing, events::LinkTransmit, translate::Nudge, transport::MAX_RUN_SEGMENTS, width::Width,
+    Copies, Link, Phase, ending::Closing, events::LinkTransmit, translate::Nudge, transport::MAX_RUN_SEGMENTS,
+    width::Width,
 };
 use crate::path::{FULL_SIZE, PathKind};
 
@@ -211,7 +212,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         if fresh || is_copy {
             self.paths.learn(now, route, kind);
         }
-        if let Some(print) = print.filter(|_| fresh) {
+        if let Some(print) = print.filter(|_| fresh && !self.was_established) {
             self.raced.truncate(MAX_RACED - 1);
             self.raced.push_front(print);
         }
@@ -343,7 +344,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             return Some(LinkTransmit { route, double: None, size, segment_size: None, ecn: self.copies.ecn });
         }
         if self.phase == Phase::Established {
-            self.copies.bytes = Vec::new();
+            self.copies = Copies::default();
         }
         None
     }

@@ -40,12 +40,16 @@ impl LinkToken {
 /// Issues the connection ids of one link.
 pub(super) struct Ids {
     pub(super) token: LinkToken,
-    pub(super) rng: Rng,
+    pub(super) seed: [u8; 32],
+    pub(super) issued: u64,
 }
 
 impl ConnectionIdGenerator for Ids {
     fn generate_cid(&mut self) -> ConnectionId {
-        ConnectionId::new(&self.token.draw_id(&mut self.rng))
+        // a generator for each: kept, it would take more memory than all the ids
+        let mut rng = Rng::from_seed(self.seed).fork("connection id", self.issued);
+        self.issued = self.issued.wrapping_add(1);
+        ConnectionId::new(&self.token.draw_id(&mut rng))
     }
 
     // an id that is in no use gets no stateless reset
@@ -69,7 +73,7 @@ mod tests {
     #[test]
     fn every_connection_id_leads_to_its_link_and_none_validates() {
         let token = LinkToken(0xdead_beef);
-        let mut ids = Ids { token, rng: Rng::from_seed([3; 32]) };
+        let mut ids = Ids { token, seed: [3; 32], issued: 0 };
         let (first, second) = (ids.generate_cid(), ids.generate_cid());
         assert_ne!(first, second);
         for id in [first, second] {

@@ -550,8 +550,8 @@ struct Parts<R> {
 
 /// An endpoint for one connection: only so can its ids lead to the link.
 fn endpoint(rng: &Rng, token: LinkToken) -> Endpoint {
-    let ids = rng.fork("connection ids", 0);
-    let generator = move || -> Box<dyn ConnectionIdGenerator> { Box::new(Ids { token, rng: ids.clone() }) };
+    let seed = rng.fork("connection ids", 0).bytes();
+    let generator = move || -> Box<dyn ConnectionIdGenerator> { Box::new(Ids { token, seed, issued: 0 }) };
     let config = noise::endpoint_config(generator, rng.fork("endpoint", 0).bytes());
     Endpoint::new(Arc::new(config), None, true, None)
 }

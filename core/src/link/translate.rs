@@ -1,6 +1,7 @@
 //! What QUIC and the path set report, and what follows for the other and for the node.
 
 use std::{
+    collections::VecDeque,
     fmt::Debug,
     time::{Duration, Instant},
 };
@@ -67,6 +68,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         };
         self.phase = Phase::Established;
         self.was_established = true;
+        self.raced = VecDeque::new();
         let (to_server, to_client) = (self.export(b"probes to the server"), self.export(b"probes to the client"));
         let (send, receive) = if self.is_dialler() { (to_server, to_client) } else { (to_client, to_server) };
         let keys = ProbeKeys { send, receive, send_token, receive_token: self.probe_token };

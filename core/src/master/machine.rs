@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -290,7 +291,7 @@ impl Council {
                     if let Payload::Command(roster) = entry.payload
                         && entry.index > self.roster_index
                     {
-                        (self.roster, self.roster_index) = (roster, entry.index);
+                        (self.roster, self.roster_index) = (Arc::unwrap_or_clone(roster), entry.index);
                         self.aged = (Duration::ZERO, now);
                         self.age_saved = limits::AGE_SAVED_AFTER;
                     }

@@ -45,7 +45,7 @@ impl Default for Settings {
 }
 
 /// Raft's log is cut beyond this length; a roster is written anew long before it could fall out of what remains.
-const MAX_LOG: usize = 32;
+const MAX_LOG: usize = 16;
 
 impl Settings {
     /// Between two sayings of a Master: three are heard within a lease.

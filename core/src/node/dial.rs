@@ -104,7 +104,7 @@ impl Node {
 
     /// A message, a datagram or a stream waits for a link.
     pub(super) fn hurry(&mut self, now: Instant, id: Id) {
-        if self.wants(&id) && !self.remotes.get(&id).is_some_and(Remote::has_link_or_dial) {
+        if self.wants(&id) && !self.remotes.get(&id).is_some_and(|remote| remote.has_link_or_dial()) {
             // dials that nobody wanted any more were not tried again, and no timer runs for them
             let pausing = self.timers.get(&Timer::Dial(id)).is_some();
             let waiting_for_backoff = pausing && self.remotes.get(&id).is_some_and(|r| r.attempt > 1);

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Event, Node, Timer, links::Entry, remote::Remote};
-use crate::{Id, Reason, deadline::Deadlines, link::LinkToken, message::Conversation, wire::CloseCode};
+use crate::{Id, Reason, deadline::Deadlines, link::LinkToken, wire::CloseCode};
 
 /// How long each round of goodbyes may take: a link repeats its own within this time.
 const ROUND: Duration = Duration::from_millis(350);
@@ -42,7 +42,9 @@ impl Node {
 
     /// There will be nothing more for a receipt to go with. Says whether there are any.
     fn flush_receipts(&mut self) -> bool {
-        let are_owed = |remote: &mut Remote| remote.conversation.as_mut().is_some_and(Conversation::flush_receipts);
+        let are_owed = |remote: &mut Remote| {
+            remote.conversation.as_mut().is_some_and(|conversation| conversation.flush_receipts())
+        };
         let owing = self.remotes.iter_mut().filter_map(|(id, remote)| are_owed(remote).then_some(*id));
         let before = self.unwritten.len();
         self.unwritten.extend(owing);

@@ -6,7 +6,6 @@ use super::{Node, Timer, roles::RoleState};
 use crate::{
     Id,
     link::LinkToken,
-    message::Conversation,
     wire::{CloseCode, Control},
 };
 
@@ -70,7 +69,7 @@ impl Node {
     /// Whether nothing is queued, in flight, open, asked or owed between this node and `id`.
     fn needs_no_link(&self, id: &Id, token: LinkToken) -> bool {
         let Some(remote) = self.remotes.get(id) else { return false };
-        remote.conversation.as_ref().is_none_or(Conversation::is_idle)
+        remote.conversation.as_ref().is_none_or(|conversation| conversation.is_idle())
             && remote.unwritten.is_empty()
             && remote.unread.is_empty()
             && remote.challenger.is_none()

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    Node, Remote, Route,
+    Node, Route,
     links::{Origin, Phase},
     roles::RoleState,
 };
@@ -22,7 +22,7 @@ impl Node {
     /// Begins a link to a peer whose row is being asked for, through the nearest server that is asked.
     pub(super) fn dial_unknown(&mut self, now: Instant, id: Id) {
         let RoleState::Peer(tables) = &self.role else { return };
-        if self.remotes.get(&id).is_some_and(Remote::has_link_or_dial) || !self.has_traffic(&id) {
+        if self.remotes.get(&id).is_some_and(|remote| remote.has_link_or_dial()) || !self.has_traffic(&id) {
             return;
         }
         let has_slot = |server: &Id| self.relays.get(server).is_some_and(|relay| relay.own_slot.is_some());

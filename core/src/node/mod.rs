@@ -93,7 +93,7 @@ pub struct Node {
     nonces: NonceFilter,
     first_packets: inbound::FirstPackets,
     links: Links,
-    remotes: BTreeMap<Id, Remote>,
+    remotes: BTreeMap<Id, Box<Remote>>,
     /// How many there were when some to forget were last looked for.
     remotes_kept: usize,
     linked_servers: BTreeSet<Id>,

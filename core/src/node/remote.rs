@@ -53,7 +53,7 @@ pub(super) struct Remote {
     pub(super) resting: bool,
     /// A datagram found no link: one is wanted until then.
     pub(super) wanted_until: Option<Instant>,
-    pub(super) conversation: Option<Conversation>,
+    pub(super) conversation: Option<Box<Conversation>>,
     /// It stands in the node's list of conversations that have something to say.
     is_noted: bool,
     /// Tells the messages of one conversation from those of the next.
@@ -96,7 +96,7 @@ impl Node {
         remote.conversation.get_or_insert_with(|| {
             *count = count.wrapping_add(1);
             *number = *count;
-            let mut conversation = Conversation::new(config, rng.bytes());
+            let mut conversation = Box::new(Conversation::new(config, rng.bytes()));
             if linked {
                 conversation.attach(now);
             }

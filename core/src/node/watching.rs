@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use super::{Event, Node, Remote, Timer, Watch, roles::RoleState};
+use super::{Event, Node, Timer, Watch, roles::RoleState};
 use crate::{
     CommandError, Id, Name, Reason,
     link::LinkToken,
@@ -155,7 +155,7 @@ impl Node {
         *id != self.id()
             && (self.watching.by_application.contains(&Watch::Id(*id))
                 || self.awaited.contains(id)
-                || self.remotes.get(id).is_some_and(Remote::has_link_or_dial)
+                || self.remotes.get(id).is_some_and(|remote| remote.has_link_or_dial())
                 || self.has_traffic(id))
     }
 

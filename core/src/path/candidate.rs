@@ -227,7 +227,12 @@ impl<R: Copy> Candidate<R> {
 
     pub(super) fn take_ping(&mut self, counter: u64) -> Option<Ping> {
         let index = self.pings.iter().position(|ping| ping.counter == counter)?;
-        self.pings.remove(index)
+        let ping = self.pings.remove(index);
+        // a path at rest keeps no room for pings
+        if self.pings.is_empty() {
+            self.pings = VecDeque::new();
+        }
+        ping
     }
 
     /// The answer to `ping` came back on this very path.

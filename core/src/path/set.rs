@@ -1,7 +1,7 @@
 //! The path set of one link: what it is told, what it says.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt::Debug,
     time::{Duration, Instant},
 };
@@ -119,6 +119,14 @@ struct PendingPong<R> {
     size: usize,
 }
 
+/// The last ping that was heard on one path of the other end's numbering.
+#[derive(Clone, Copy, Debug)]
+struct HeardPing {
+    path: u8,
+    at: Instant,
+    counter: u64,
+}
+
 /// The ways to the other end of one link, and the choice among them. `R` names a way; nothing else is known of it.
 ///
 /// Several calls in a row are always legal. After each touch look at [`poll_transmit`](Self::poll_transmit),
@@ -146,8 +154,8 @@ pub struct PathSet<R> {
     keys: Option<ProbeKeys>,
     counter: u64,
     window: ProbeWindow,
-    /// The last ping heard on each path of the other end's numbering.
-    heard: BTreeMap<u8, (Instant, u64)>,
+    /// One for each path that was ever heard.
+    heard: Vec<HeardPing>,
     answering: Budget,
     learning: Budget,
     pongs: VecDeque<PendingPong<R>>,
@@ -176,7 +184,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
             keys: None,
             counter: 0,
             window: ProbeWindow::default(),
-            heard: BTreeMap::new(),
+            heard: Vec::new(),
             answering: Budget::new(now, ANSWERS_PER_SECOND, ANSWERS_AT_ONCE),
             learning: Budget::new(now, LEARNED_PER_SECOND, LEARNED_AT_ONCE),
             pongs: VecDeque::new(),
@@ -321,9 +329,7 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     }
 
     fn take_ping(&mut self, now: Instant, route: R, probe: &Probe, size: usize) {
-        if self.heard.get(&probe.path).is_none_or(|&(_, counter)| counter < probe.counter) {
-            self.heard.insert(probe.path, (now, probe.counter));
-        }
+        self.note_heard(HeardPing { path: probe.path, at: now, counter: probe.counter });
         if self.pongs.len() < MAX_PONGS && self.answering.take(now) {
             self.pongs.push_back(PendingPong { route, echo: probe.counter, size: size.min(FULL_SIZE) });
         }
@@ -338,6 +344,20 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         }
         if probe.doubt {
             self.be_alarmed(now);
+        }
+    }
+
+    fn note_heard(&mut self, ping: HeardPing) {
+        match self.heard.iter_mut().find(|known| known.path == ping.path) {
+            Some(known) if known.counter < ping.counter => *known = ping,
+            Some(_) => (),
+            None => {
+                // most links have one path
+                if self.heard.is_empty() {
+                    self.heard.reserve_exact(1);
+                }
+                self.heard.push(ping);
+            }
         }
     }
 
@@ -454,6 +474,10 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
         }
         self.advance(now);
         while let Some(pong) = self.pongs.pop_front() {
+            // a link at rest keeps no room for answers
+            if self.pongs.is_empty() {
+                self.pongs = VecDeque::new();
+            }
             if let Some(path) = self.pay(pong.route, pong.size) {
                 self.send(path, ProbeKind::Pong(pong.echo), pong.size, buf);
                 return Some(pong.route);
@@ -494,8 +518,8 @@ impl<R: Copy + Ord + Debug> PathSet<R> {
     }
 
     fn reports(&self) -> Vec<Report> {
-        let recent = self.heard.iter().filter(|(_, (at, _))| self.now < *at + REPORTED_FOR);
-        let mut reports: Vec<_> = recent.map(|(&path, &(_, counter))| Report { path, counter }).collect();
+        let recent = self.heard.iter().filter(|ping| self.now < ping.at + REPORTED_FOR);
+        let mut reports: Vec<_> = recent.map(|&HeardPing { path, counter, .. }| Report { path, counter }).collect();
         reports.sort_unstable_by_key(|report| std::cmp::Reverse(report.counter));
         reports.truncate(MAX_REPORTS);
         reports

@@ -92,6 +92,19 @@ impl<N: NodeId> Configuration<N> {
         Self { voters, learners, learners_next: BTreeSet::new(), joins }
     }
 
+    /// A copy built at once, whose sets leave no gaps in their memory.
+    pub(super) fn packed(&self) -> Self {
+        Self {
+            voters: Voters {
+                incoming: self.voters.incoming.iter().copied().collect(),
+                outgoing: self.voters.outgoing.iter().copied().collect(),
+            },
+            learners: self.learners.iter().copied().collect(),
+            learners_next: self.learners_next.iter().copied().collect(),
+            joins: self.joins.iter().map(|(node, join)| (*node, *join)).collect(),
+        }
+    }
+
     /// Whether `node` is a voter or a learner.
     pub fn contains(&self, node: &N) -> bool {
         self.voters.contains(node) || self.learners.contains(node)

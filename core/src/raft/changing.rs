@@ -71,7 +71,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             Change::Simple(ops) => self.config.simple(ops, join, &self.limits)?,
             Change::Joint(ops) => self.config.enter_joint(ops, join, &self.limits)?,
         };
-        let index = self.append(Payload::Config(config)).ok_or(ProposeError::Busy)?;
+        let index = self.append(Payload::Config(config.into())).ok_or(ProposeError::Busy)?;
         self.send_appends();
         Ok(index)
     }
@@ -160,7 +160,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
     pub(super) fn leave_joint(&mut self) {
         let is_ready = self.is_leader() && self.has_committed_in_term() && !self.log.has_config_after(self.commit);
         if is_ready && let Ok(config) = self.config.leave_joint() {
-            self.append(Payload::Config(config));
+            self.append(Payload::Config(config.into()));
             self.send_appends();
         }
     }

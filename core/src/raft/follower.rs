@@ -57,7 +57,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             self.log.truncate(new);
             self.disk.log_changed(new);
             for entry in entries.into_iter().filter(|entry| entry.index >= new) {
-                self.log.push(entry);
+                self.log.push(entry.packed());
             }
             if loses_config || gets_config {
                 self.config = self.log.config_at(last).clone();

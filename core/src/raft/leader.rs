@@ -53,7 +53,7 @@ impl<N: NodeId, D: Command> Raft<N, D> {
         if command.size() > self.limits.max_command_bytes {
             return Err(ProposeError::TooLarge(command.size()));
         }
-        let index = self.append(Payload::Command(command)).ok_or(ProposeError::Busy)?;
+        let index = self.append(Payload::Command(command.into())).ok_or(ProposeError::Busy)?;
         self.send_appends();
         Ok(index)
     }

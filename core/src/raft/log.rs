@@ -179,7 +179,7 @@ mod tests {
     fn a_batch_is_bounded_by_entries_and_bytes() {
         let mut log = log(3, &[]);
         for index in 4..10 {
-            log.push(Entry { term: 1, index, payload: Payload::Command(index) });
+            log.push(Entry { term: 1, index, payload: Payload::Command(index.into()) });
         }
         let indexes = |after, entries, bytes| -> Vec<u64> {
             log.batch(after, entries, bytes).iter().map(|entry| entry.index).collect()
@@ -195,7 +195,7 @@ mod tests {
     fn what_is_dropped_leaves_its_configuration() {
         let mut log = log(1, &[1, 1]);
         let config = Configuration::new([1, 2], [], 4);
-        log.push(Entry { term: 2, index: 4, payload: Payload::Config(config.clone()) });
+        log.push(Entry { term: 2, index: 4, payload: Payload::Config(config.clone().into()) });
         log.push(Entry { term: 2, index: 5, payload: Payload::Noop });
         assert!(log.has_config_after(3) && !log.has_config_after(4));
         assert!(log.compact(3));

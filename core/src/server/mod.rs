@@ -3,7 +3,10 @@
 mod demand;
 mod watches;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     Config, Id, Incarnation, Name,
@@ -47,8 +50,8 @@ pub(crate) struct ServerTables {
     servers: BTreeMap<Id, ServerRow>,
     /// Those of them that no cluster has admitted: they serve no peers.
     waiting: BTreeSet<Id>,
-    /// Which servers each of them shows.
-    heard_of: BTreeMap<Id, BTreeSet<Id>>,
+    /// Which servers each of them shows, in order: as a rule all show the same.
+    heard_of: BTreeMap<Id, Arc<[Id]>>,
 }
 
 impl ServerTables {
@@ -182,12 +185,15 @@ impl ServerTables {
 
     /// What a linked server's own C shows.
     pub(crate) fn hear(&mut self, from: Id, servers: impl Iterator<Item = Id>) {
-        self.heard_of.insert(from, servers.collect());
+        let mut shown: Vec<Id> = servers.collect();
+        shown.sort_unstable();
+        let known = self.heard_of.values().find(|known| known[..] == shown[..]).cloned();
+        self.heard_of.insert(from, known.unwrap_or_else(|| shown.into()));
     }
 
     /// Whether any linked server shows `id`.
     pub(crate) fn is_heard_of(&self, id: &Id) -> bool {
-        self.heard_of.values().any(|shown| shown.contains(id))
+        self.heard_of.values().any(|shown| shown.binary_search(id).is_ok())
     }
 
     /// The own row changed.

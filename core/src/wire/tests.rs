@@ -156,10 +156,10 @@ fn the_largest_append_of_a_council_fits() {
         joins: all.iter().map(|id| (*id, u64::MAX)).collect(),
     };
     let entry = |payload| raft::Entry { term: u64::MAX, index: u64::MAX, payload };
-    let rosters =
-        (0..limits.max_append_bytes / raft::Command::size(&roster)).map(|_| raft::Payload::Command(roster.clone()));
+    let rosters = (0..limits.max_append_bytes / raft::Command::size(&roster))
+        .map(|_| raft::Payload::Command(roster.clone().into()));
     let more = limits.max_append_entries - rosters.len();
-    let configs = (0..more).map(|_| raft::Payload::Config(config.clone()));
+    let configs = (0..more).map(|_| raft::Payload::Config(config.clone().into()));
     let body = raft::Body::Append {
         prev_index: u64::MAX,
         prev_term: u64::MAX,

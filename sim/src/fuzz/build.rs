@@ -191,8 +191,8 @@ impl<'a> Builder<'a> {
     fn entry(&mut self) -> Result<Entry<Id, Roster>> {
         let payload = match self.bytes.int_in_range(0..=2)? {
             0 => Payload::Noop,
-            1 => Payload::Command(self.roster()?),
-            _ => Payload::Config(self.configuration()?),
+            1 => Payload::Command(self.roster()?.into()),
+            _ => Payload::Config(self.configuration()?.into()),
         };
         Ok(Entry { term: self.number()?, index: self.number()?, payload })
     }

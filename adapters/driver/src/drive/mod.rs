@@ -20,14 +20,14 @@ use std::{
     io,
     ops::BitOrAssign,
     pin::Pin,
-    sync::{Arc, mpsc},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use p2pcore::{
     Input, Output,
-    node::{Persist, SocketId, Transmit},
+    node::{SocketId, Transmit},
 };
 
 pub(crate) use self::{desk::Desk, machine::Machine};
@@ -35,6 +35,7 @@ use crate::{
     AddressFilter, Timer,
     clocks::{Clocks, ReadClocks, SleepWatch},
     command::{Command, Notice},
+    keeper::Orders,
     sockets::Socket,
     tray::Tray,
 };
@@ -107,14 +108,14 @@ pub(crate) struct Parts<M> {
     pub(crate) filter: Option<AddressFilter>,
     pub(crate) commands: Arc<Tray<Command>>,
     pub(crate) notices: Arc<Tray<Notice>>,
-    pub(crate) keeper: mpsc::Sender<Persist>,
+    pub(crate) orders: Orders,
     pub(crate) desk: Desk,
 }
 
 /// The task: a future that ends when the node has said goodbye.
 pub(crate) struct Driver<M> {
     machine: M,
-    // closed before `keeper` goes, which tells those who wait for the end
+    // closed before `orders` go, which tells those who wait for the end
     sockets: Vec<Socket>,
     clocks: ReadClocks,
     sleep: SleepWatch,
@@ -129,7 +130,7 @@ pub(crate) struct Driver<M> {
     taken_notices: VecDeque<Notice>,
     /// Commands wait for room among the parked messages.
     wants_room: bool,
-    keeper: mpsc::Sender<Persist>,
+    orders: Orders,
     desk: Desk,
     /// What `pending` is about.
     buffer: Vec<u8>,
@@ -155,7 +156,7 @@ impl<M: Machine> Driver<M> {
             taken_commands: VecDeque::new(),
             taken_notices: VecDeque::new(),
             wants_room: false,
-            keeper: parts.keeper,
+            orders: parts.orders,
             desk: parts.desk,
             buffer: Vec::new(),
             pending: None,
@@ -193,10 +194,7 @@ impl<M: Machine> Driver<M> {
         for taken in 0..MAX_OUTPUTS {
             match self.machine.poll() {
                 Some(Output::Event(event)) => self.desk.event(&mut self.machine, now, event),
-                Some(Output::Persist(order)) => {
-                    // the keeper ends only after this task
-                    let _ = self.keeper.send(order);
-                }
+                Some(Output::Persist(order)) => self.orders.give(order),
                 None => return Done::all_of(taken),
             }
         }

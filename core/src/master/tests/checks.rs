@@ -107,11 +107,11 @@ impl Checks {
         for entry in raft.entries().filter(|entry| entry.index <= raft.commit()) {
             match &entry.payload {
                 Payload::Config(config) => {
-                    let same = configs.entry(entry.index).or_insert_with(|| config.clone());
-                    ensure(same == config, || format!("{same:?} and {config:?} are committed at {}", entry.index))?;
+                    let same = configs.entry(entry.index).or_insert_with(|| (**config).clone());
+                    ensure(*same == **config, || format!("{same:?} and {config:?} are committed at {}", entry.index))?;
                 }
                 Payload::Command(roster) if !rosters.contains_key(&entry.index) => {
-                    rosters.insert(entry.index, roster.clone());
+                    rosters.insert(entry.index, (**roster).clone());
                     // who was removed after a long silence and comes back is admitted anew
                     let is_there = |membership| roster.members.iter().any(|member| member.membership == membership);
                     self.older.retain(|(of, a, b), ()| *of != line || (is_there(*a) && is_there(*b)));
@@ -124,7 +124,7 @@ impl Checks {
                         }
                     }
                 }
-                Payload::Command(roster) => ensure(rosters.get(&entry.index) == Some(roster), || {
+                Payload::Command(roster) => ensure(rosters.get(&entry.index) == Some(&**roster), || {
                     format!("two rosters are committed at {}", entry.index)
                 })?,
                 Payload::Noop => (),

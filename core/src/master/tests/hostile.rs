@@ -42,8 +42,8 @@ fn any_config() -> impl Strategy<Value = Configuration<Id>> {
 fn entry() -> impl Strategy<Value = Entry<Id, Roster>> {
     let payload = prop_oneof![
         Just(Payload::Noop),
-        any_roster().prop_map(Payload::Command),
-        any_config().prop_map(Payload::Config),
+        any_roster().prop_map(|roster| Payload::Command(roster.into())),
+        any_config().prop_map(|config| Payload::Config(config.into())),
     ];
     (number(), number(), payload).prop_map(|(term, index, payload)| Entry { term, index, payload })
 }
@@ -69,7 +69,7 @@ fn raft_body() -> impl Strategy<Value = raft::Body<Id, Roster>> {
         (number(), number(), any_roster(), number()).prop_map(|(index, term, roster, commit)| Raft::Append {
             prev_index: index,
             prev_term: term,
-            entries: vec![Entry { term, index: index.wrapping_add(1), payload: Payload::Command(roster) }],
+            entries: vec![Entry { term, index: index.wrapping_add(1), payload: Payload::Command(roster.into()) }],
             commit,
         }),
         (number(), number(), any_config()).prop_map(|(index, term, config)| Raft::Snapshot(Snapshot {

@@ -118,7 +118,10 @@ fn one_to_three_voters_in_one_step() {
 
 #[test]
 fn a_lease_that_counts_from_the_answer() {
-    is_found(|world| world.flaw = Some(Flaw::Raft(raft::Flaw::LeaseFromAnswer)), &["is valid after"]);
+    is_found(
+        |world| world.flaw = Some(Flaw::Raft(raft::Flaw::LeaseFromAnswer)),
+        &["is valid after", "hold valid guards"],
+    );
 }
 
 /// The survivor of a forced cluster began Raft anew.

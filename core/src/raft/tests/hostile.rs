@@ -21,7 +21,11 @@ fn config() -> impl Strategy<Value = Configuration<u8>> {
 }
 
 fn payload() -> impl Strategy<Value = Payload<u8, u64>> {
-    prop_oneof![Just(Payload::Noop), number().prop_map(Payload::Command), config().prop_map(Payload::Config),]
+    prop_oneof![
+        Just(Payload::Noop),
+        number().prop_map(|command| Payload::Command(command.into())),
+        config().prop_map(|config| Payload::Config(config.into())),
+    ]
 }
 
 fn append() -> impl Strategy<Value = Body<u8, u64>> {
@@ -208,7 +212,7 @@ fn only_what_agrees_with_the_leaders_log_is_committed() {
 fn a_configuration_that_is_cut_off_the_log_is_no_longer_in_force() {
     let mut node = follower();
     let config = Configuration::new([1, 2, 3, 4], [], 1);
-    let entries = vec![Entry { term: 1, index: 4, payload: Payload::Config(config) }];
+    let entries = vec![Entry { term: 1, index: 4, payload: Payload::Config(config.into()) }];
     tell(&mut node, 1, Body::Append { prev_index: 3, prev_term: 1, entries, commit: 3 });
     assert_eq!(node.config().voters, Voters::new([1, 2, 3, 4]));
     let entries = vec![Entry { term: 2, index: 4, payload: Payload::Noop }];
@@ -341,7 +345,8 @@ fn a_leader_that_commits_nothing_fills_a_log_to_its_bound_only() {
     let limits = Limits { max_uncommitted: 4, ..Limits::default() };
     let mut node = Node::new(2, Stored::founding([1, 2, 3]), limits).unwrap();
     let append = |prev: u64, commit| {
-        let entries = (1..=3).map(|offset| Entry { term: 1, index: prev + offset, payload: Payload::Command(prev) });
+        let entries =
+            (1..=3).map(|offset| Entry { term: 1, index: prev + offset, payload: Payload::Command(prev.into()) });
         Body::Append { prev_index: prev, prev_term: u64::from(prev > 1), entries: entries.collect(), commit }
     };
     let mut prev = 1;

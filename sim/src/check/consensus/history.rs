@@ -69,7 +69,7 @@ impl History {
                 let by_term = raft.term();
                 let first = *story.committed.entry(*index).or_insert_with(|| {
                     if let Payload::Command(roster) = payload {
-                        self.rosters.push((*index, roster.clone()));
+                        self.rosters.push((*index, (**roster).clone()));
                     }
                     Committed { term: *term, by_term }
                 });
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn change(index: u64, term: u64, config: Configuration<Id>) -> Entry<Id, Roster> {
-        Entry { term, index, payload: Payload::Config(config) }
+        Entry { term, index, payload: Payload::Config(config.into()) }
     }
 
     fn stored(entries: Vec<Entry<Id, Roster>>, term: u64, commit: u64) -> Stored<Id, Roster> {

@@ -193,7 +193,7 @@ fn follower(progress: &Progress) -> Follower {
 fn line(entry: &Entry<Id, u64>) -> Line {
     let content = match &entry.payload {
         Payload::Noop => Content::Noop,
-        Payload::Command(command) => Content::Command(*command),
+        Payload::Command(command) => Content::Command(**command),
         Payload::Config(_) => Content::Config,
     };
     Line { place: (entry.index, entry.term), content }
