@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use quinn_proto::{
     RttEstimator,
-    congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig},
+    congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig},
 };
 
 use crate::path::FULL_SIZE;
@@ -98,20 +98,24 @@ impl Signals {
 /// Room for sums in quinn-proto.
 const OPEN_WINDOW: u64 = u64::MAX / 4;
 
+/// The same for all paths.
+static CUBIC: LazyLock<Arc<CubicConfig>> = LazyLock::new(Arc::default);
+
 /// Makes a fresh controller for each path.
 pub(super) struct PerPath(pub(super) Arc<Signals>);
 
 impl ControllerFactory for PerPath {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        let cubic = Arc::new(CubicConfig::default()).build(now, current_mtu);
+        let cubic = Cubic::new(CUBIC.clone(), now, current_mtu);
         Box::new(OnePath { cubic, built: now, signals: self.0.clone() })
     }
 }
 
 /// Cubic that ignores acknowledgements and losses of packets sent before it was built: those went over another path,
 /// and their losses would pull the new one down.
+#[derive(Clone)]
 struct OnePath {
-    cubic: Box<dyn Controller>,
+    cubic: Cubic,
     built: Instant,
     signals: Arc<Signals>,
 }
@@ -155,7 +159,7 @@ impl Controller for OnePath {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { cubic: self.cubic.clone_box(), built: self.built, signals: self.signals.clone() })
+        Box::new(self.clone())
     }
 
     fn initial_window(&self) -> u64 {
