@@ -163,6 +163,7 @@ impl Config {
         let are_distinct = match to {
             [] => false,
             [_] => true,
+            ordered if ordered.is_sorted_by(|one, next| one < next) => true,
             many => {
                 let mut sorted = many.to_vec();
                 sorted.sort_unstable();

@@ -1,6 +1,6 @@
 //! Who a node is: its role, its key, the Id that follows from the key, its name and its incarnation.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use subtle::ConstantTimeEq;
@@ -43,10 +43,23 @@ impl fmt::Display for Role {
 /// The name of a node: a role letter and a version 8 UUID (RFC 9562) made of a hash of the static public key.
 ///
 /// The text form has 37 characters, `S` or `C` and the UUID in lower case with hyphens; nothing else parses.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Id {
     role: Role,
     uuid: Uuid,
+}
+
+// as the bytes of the binary form compare, but as one number: tables are searched for every message
+impl Ord for Id {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.role.cmp(&other.role).then_with(|| self.uuid.as_u128().cmp(&other.uuid.as_u128()))
+    }
+}
+
+impl PartialOrd for Id {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Id {
@@ -402,6 +415,16 @@ mod tests {
             assert_eq!(text.parse(), Ok(id));
             assert_eq!(Id::from_bytes(&id.to_bytes()), Some(id));
             assert_eq!(postcard::from_bytes::<Id>(&postcard::to_allocvec(&id).unwrap()), Ok(id));
+        }
+    }
+
+    #[test]
+    fn ids_are_ordered_as_their_bytes() {
+        let ids: Vec<Id> =
+            (0..40).flat_map(|seed| [Role::Peer, Role::Server].map(|role| identity(role, seed).id())).collect();
+        for (one, other) in ids.iter().flat_map(|one| ids.iter().map(move |other| (one, other))) {
+            assert_eq!(one.cmp(other), one.to_bytes().cmp(&other.to_bytes()));
+            assert_eq!(one == other, one.cmp(other).is_eq());
         }
     }
 

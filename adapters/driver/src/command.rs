@@ -4,7 +4,7 @@ use std::{collections::VecDeque, slice, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use p2pcore::{
-    CommandError, Id, Reason,
+    CommandError, Config, Id, Reason,
     master::{MemberInfo, Token},
     node::{LocalNetwork, MemberCommand, PersistId, Receipt, ReplyToken, SendOptions, Status, StreamKey, Watch},
 };
@@ -25,19 +25,21 @@ pub(crate) enum To {
 }
 
 impl To {
+    /// At least one Id, and none twice. They are in order, so that whoever checks them again need not sort.
+    pub(crate) fn checked(ids: &[Id]) -> Result<Self, CommandError> {
+        if let [id] = ids {
+            return Ok(Self::One(*id));
+        }
+        let mut many: Arc<[Id]> = ids.into();
+        Arc::get_mut(&mut many).into_iter().for_each(<[Id]>::sort_unstable);
+        Config::check_destinations(&many)?;
+        Ok(Self::Many(many))
+    }
+
     pub(crate) fn as_slice(&self) -> &[Id] {
         match self {
             Self::One(id) => slice::from_ref(id),
             Self::Many(ids) => ids,
-        }
-    }
-}
-
-impl From<&[Id]> for To {
-    fn from(ids: &[Id]) -> Self {
-        match ids {
-            [id] => Self::One(*id),
-            ids => Self::Many(ids.into()),
         }
     }
 }

@@ -26,6 +26,11 @@ impl Account {
         self.bytes += len;
     }
 
+    fn leave(&mut self, messages: usize, bytes: usize) {
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
     fn wait(&mut self, cx: &Context<'_>) {
         if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             self.waiting.push(cx.waker().clone());
@@ -61,36 +66,47 @@ impl Flow {
             || (account.messages < self.max_messages && account.bytes.saturating_add(len) <= self.max_bytes)
     }
 
-    fn enter(accounts: &mut BTreeMap<Id, Account>, to: &[Id], len: usize) {
-        for id in to {
-            accounts.entry(*id).or_default().enter(len);
+    /// Enters one message of `len` bytes for each destination, or for none and names the first full one.
+    fn enter(&self, accounts: &mut BTreeMap<Id, Account>, to: &[Id], len: usize) -> Result<(), Id> {
+        for (place, id) in to.iter().enumerate() {
+            let account = accounts.entry(*id).or_default();
+            if !self.fits(account, len) {
+                for entered in to.iter().take(place) {
+                    Self::take_back(accounts, entered, len);
+                }
+                return Err(*id);
+            }
+            account.enter(len);
         }
+        Ok(())
     }
 
-    fn first_full(&self, accounts: &BTreeMap<Id, Account>, to: &[Id], len: usize) -> Option<Id> {
-        to.iter().copied().find(|id| accounts.get(id).is_some_and(|account| !self.fits(account, len)))
+    fn take_back(accounts: &mut BTreeMap<Id, Account>, to: &Id, len: usize) {
+        if let Some(account) = accounts.get_mut(to) {
+            account.leave(1, len);
+            // others wait for the end of messages: where there is none now, there was none before
+            if account.messages == 0 {
+                accounts.remove(to);
+            }
+        }
     }
 
     /// Enters one message of `len` bytes for each destination, or for none and names the first full one.
     pub(crate) fn try_enter(&self, to: &[Id], len: usize) -> Result<(), Id> {
         let mut accounts = self.lock();
-        if let Some(full) = self.first_full(&accounts, to, len) {
-            accounts.entry(full).or_default().gave_back = true;
-            return Err(full);
-        }
-        Self::enter(&mut accounts, to, len);
-        Ok(())
+        self.enter(&mut accounts, to, len).inspect_err(|full| accounts.entry(*full).or_default().gave_back = true)
     }
 
     /// As [`try_enter`](Self::try_enter), but waits.
     pub(crate) fn poll_enter(&self, cx: &mut Context<'_>, to: &[Id], len: usize) -> Poll<()> {
         let mut accounts = self.lock();
-        if let Some(full) = self.first_full(&accounts, to, len) {
-            accounts.entry(full).or_default().wait(cx);
-            return Poll::Pending;
+        match self.enter(&mut accounts, to, len) {
+            Ok(()) => Poll::Ready(()),
+            Err(full) => {
+                accounts.entry(full).or_default().wait(cx);
+                Poll::Pending
+            }
         }
-        Self::enter(&mut accounts, to, len);
-        Poll::Ready(())
     }
 
     /// Waits until the first of these messages fits, and enters as many of them as do then, in their order. Returns how many
@@ -129,8 +145,7 @@ impl Flow {
         let (woken, unblocked) = {
             let mut accounts = self.lock();
             let Some(account) = accounts.get_mut(&to) else { return false };
-            account.messages = account.messages.saturating_sub(messages);
-            account.bytes = account.bytes.saturating_sub(bytes);
+            account.leave(messages, bytes);
             let roomy = account.messages <= self.max_messages / 4 * 3 && account.bytes <= self.max_bytes / 4 * 3;
             let empty = account.messages == 0;
             let mut woken = Vec::new();
@@ -193,6 +208,13 @@ mod tests {
         assert!(flow.leave(a, 1, 1));
         assert!(!flow.leave(a, 1, 1));
         assert!(!flow.leave(b, 1, 1), "nothing was entered for b");
+        assert!(!flow.lock().contains_key(&b));
+        assert_eq!(flow.try_enter(&[b], 1), Ok(()));
+        for _ in 0..2 {
+            assert_eq!(flow.try_enter(&[a], 2), Ok(()));
+        }
+        assert_eq!(flow.try_enter(&[b, a], 7), Err(a));
+        assert!(flow.lock().get(&b).is_some_and(|account| (account.messages, account.bytes) == (1, 1)));
     }
 
     #[test]

@@ -85,11 +85,11 @@ impl NodeHandle {
     ) -> Result<Outcomes, CommandError> {
         let data = data.into();
         self.0.config.check_message(data.len(), options.lane)?;
-        Config::check_destinations(to)?;
-        poll_fn(|cx| self.0.flow.poll_enter(cx, to, data.len())).await;
+        let all = To::checked(to)?;
+        poll_fn(|cx| self.0.flow.poll_enter(cx, all.as_slice(), data.len())).await;
         let mut entered = Entered { shared: &self.0, to, messages: 1, bytes: data.len(), armed: true };
         let (outcomes, waiter) = Outcomes::new(to.len());
-        let command = Command::Send { to: To::from(to), data, options, waiter };
+        let command = Command::Send { to: all, data, options, waiter };
         self.0.commands.put(command).await.map_err(|_| CommandError::Stopped)?;
         entered.armed = false;
         Ok(outcomes)
@@ -139,13 +139,13 @@ impl NodeHandle {
     pub fn try_send(&self, to: &[Id], data: impl Into<Bytes>, options: SendOptions) -> Result<Outcomes, CommandError> {
         let data = data.into();
         self.0.config.check_message(data.len(), options.lane)?;
-        Config::check_destinations(to)?;
-        if let Err(full) = self.0.flow.try_enter(to, data.len()) {
+        let all = To::checked(to)?;
+        if let Err(full) = self.0.flow.try_enter(all.as_slice(), data.len()) {
             return Err(CommandError::Blocked { to: full, data });
         }
         let mut entered = Entered { shared: &self.0, to, messages: 1, bytes: data.len(), armed: true };
         let (outcomes, waiter) = Outcomes::new(to.len());
-        match self.0.commands.try_put(Command::Send { to: To::from(to), data, options, waiter }) {
+        match self.0.commands.try_put(Command::Send { to: all, data, options, waiter }) {
             Ok(()) => {
                 entered.armed = false;
                 Ok(outcomes)

@@ -21,7 +21,7 @@ use crate::{
 };
 
 const CHUNK: usize = 64 * 1024;
-/// Messages between two looks at the clock and at the receipts.
+/// Messages to each destination between two looks at the clock and at the receipts.
 const BATCH: usize = 16;
 /// Receipts that may be open before the oldest is waited for.
 const OPEN: usize = 4_096;
@@ -186,7 +186,7 @@ async fn send_to(from: &NodeHandle, to: &[Id], load: Load) -> Result<Sample, Fai
     let watch = Stopwatch::start(load);
     let (mut sent, mut delivered) = (0, 0);
     while watch.elapsed() < load.time {
-        for _ in 0..(BATCH / to.len()).max(1) {
+        for _ in 0..BATCH {
             open.push_back(from.send(to, data.clone(), SendOptions::default()).await?);
             sent += to.len() as u64;
         }

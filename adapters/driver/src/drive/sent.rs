@@ -277,7 +277,7 @@ mod tests {
         let (mut table, mut waiting, mut kept) = (SentTable::default(), Vec::new(), Vec::new());
         for number in 1..=40 {
             let (outcomes, waiter) = Outcomes::new(all.len());
-            table.insert(SendId(number), Sent::new(To::from(&all[..]), 10, waiter, true));
+            table.insert(SendId(number), Sent::new(To::checked(&all).unwrap(), 10, waiter, true));
             kept.push(outcomes);
         }
         let sends = Sends { first: SendId(1), count: 50 };
