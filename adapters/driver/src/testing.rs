@@ -30,7 +30,7 @@ use crate::{
     clocks::{Clocks, ReadClocks},
     drive::Machine,
     endpoint::launch,
-    sockets,
+    interfaces, sockets,
     state::StateDir,
 };
 
@@ -191,6 +191,8 @@ impl Fake {
         let sockets = sockets::bind(runtime, &options.listen).unwrap();
         let network = LocalNetwork {
             sockets: sockets.iter().map(|socket| (socket.id, socket.local)).collect(),
+            // a change of them would wake the driver
+            interfaces: interfaces::list().unwrap(),
             ..LocalNetwork::default()
         };
         let state = options.state.as_ref().map(|path| StateDir::open(path, options.identity.id()).unwrap());
