@@ -69,7 +69,7 @@ pub enum CommandError {
     /// A queue to this destination is full; here is the message again. One `Unblocked` event follows when there is room.
     #[error("the queue to {to} is full: wait for it to drain and send again")]
     Blocked {
-        /// The first destination without room.
+        /// A destination without room.
         to: Id,
         /// The message, for another try.
         data: Bytes,

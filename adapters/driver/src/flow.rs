@@ -66,7 +66,7 @@ impl Flow {
             || (account.messages < self.max_messages && account.bytes.saturating_add(len) <= self.max_bytes)
     }
 
-    /// Enters one message of `len` bytes for each destination, or for none and names the first full one.
+    /// As [`try_enter`](Self::try_enter), but nobody is told when there is room.
     fn enter(&self, accounts: &mut BTreeMap<Id, Account>, to: &[Id], len: usize) -> Result<(), Id> {
         for (place, id) in to.iter().enumerate() {
             let account = accounts.entry(*id).or_default();

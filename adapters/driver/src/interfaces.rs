@@ -31,9 +31,9 @@ pub(crate) fn list() -> io::Result<Vec<IpAddr>> {
 /// Tells `notices` of changes to the interfaces in `network`, until they are closed or gone.
 pub(crate) fn watch(network: LocalNetwork, notices: &Arc<Tray<Notice>>) -> io::Result<()> {
     let mut watchers = WATCHERS.lock();
-    watchers.all.push(Watcher { network, notices: Arc::downgrade(notices) });
     if !watchers.have_thread {
         thread::Builder::new().name("p2pcore-interfaces".into()).spawn(|| {
+            let _guard = ResetOnPanic;
             loop {
                 thread::sleep(INTERVAL);
                 if !WATCHERS.look() {
@@ -43,7 +43,19 @@ pub(crate) fn watch(network: LocalNetwork, notices: &Arc<Tray<Notice>>) -> io::R
         })?;
         watchers.have_thread = true;
     }
+    watchers.all.push(Watcher { network, notices: Arc::downgrade(notices) });
     Ok(())
+}
+
+/// The next node starts the thread anew if it died.
+struct ResetOnPanic;
+
+impl Drop for ResetOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            WATCHERS.lock().have_thread = false;
+        }
+    }
 }
 
 /// Those of all nodes of this process.
@@ -68,25 +80,35 @@ impl Shared {
 
     /// Returns whether somebody still wants to know; if not, the thread is to end.
     fn look(&self) -> bool {
-        let now = list().inspect_err(|error| tracing::debug!("cannot list the interfaces: {error}"));
-        let mut watchers = self.lock();
-        watchers.all.retain_mut(|watcher| watcher.look(now.as_deref().ok()));
-        watchers.have_thread = !watchers.all.is_empty();
-        watchers.have_thread
+        let mut news = Vec::new();
+        let goes_on = {
+            let mut watchers = self.lock();
+            // listed under the lock, so that it is not older than what a new watcher begins with
+            let now = list().inspect_err(|error| tracing::debug!("cannot list the interfaces: {error}"));
+            watchers.all.retain_mut(|watcher| match watcher.notices.upgrade() {
+                Some(notices) if !notices.is_closed() => {
+                    news.extend(watcher.look(now.as_deref().ok()).map(|network| (notices, network)));
+                    true
+                }
+                _ => false,
+            });
+            watchers.have_thread = !watchers.all.is_empty();
+            watchers.have_thread
+        };
+        // what is woken may start or end a node
+        for (notices, network) in news {
+            let _ = notices.try_put(Notice::NetworkChanged(network));
+        }
+        goes_on
     }
 }
 
 impl Watcher {
-    /// Returns whether its node is still there.
-    fn look(&mut self, now: Option<&[IpAddr]>) -> bool {
-        let Some(notices) = self.notices.upgrade().filter(|notices| !notices.is_closed()) else { return false };
-        if let Some(now) = now
-            && now != self.network.interfaces
-        {
-            self.network.interfaces = now.to_vec();
-            let _ = notices.try_put(Notice::NetworkChanged(self.network.clone()));
-        }
-        true
+    /// What its node is to be told.
+    fn look(&mut self, now: Option<&[IpAddr]>) -> Option<LocalNetwork> {
+        let now = now.filter(|now| *now != self.network.interfaces)?;
+        self.network.interfaces = now.to_vec();
+        Some(self.network.clone())
     }
 }
 
@@ -129,9 +151,9 @@ mod tests {
 
     #[test]
     fn a_network_that_cannot_be_listed_has_not_changed() {
-        let notices = Arc::new(Tray::new(usize::MAX));
-        let mut watcher = Watcher { network: LocalNetwork::default(), notices: Arc::downgrade(&notices) };
-        assert!(watcher.look(None));
-        assert!(block_on(poll_once(poll_fn(|cx| notices.poll_take(cx, &mut VecDeque::new())))).is_none());
+        let mut watcher = Watcher { network: LocalNetwork::default(), notices: Weak::new() };
+        assert_eq!(watcher.look(None), None);
+        assert_eq!(watcher.look(Some(&[])), None);
+        assert!(watcher.look(Some(&[IpAddr::from([192, 0, 2, 1])])).is_some());
     }
 }

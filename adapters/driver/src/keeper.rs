@@ -17,8 +17,8 @@ use crate::{command::Notice, state::StateDir, tray::Tray};
 /// Between two attempts to write the state when the disk refuses.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
-/// Takes the orders of one node; what it was started with as `ended` is dropped some time after this is, when the last
-/// order is carried out and the state directory unlocked.
+/// Takes the orders of one node. After it was dropped, the last order is carried out, the state directory unlocked and then
+/// `ended` dropped.
 pub(crate) enum Orders {
     ToDisk(Sender<Persist>),
     /// Without a disk there is nothing to wait for.

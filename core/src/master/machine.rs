@@ -298,7 +298,7 @@ impl Council {
                 }
                 self.leave_if_ended(now);
             }
-            // the roster follows in an entry that is still there: it is written again before it could be dropped
+            // the roster follows in an entry: the newest committed one is never dropped from a leader's log
             raft::Output::Installed(Snapshot { .. }) | raft::Output::Role(_) => (),
         }
     }

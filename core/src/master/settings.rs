@@ -44,7 +44,8 @@ impl Default for Settings {
     }
 }
 
-/// Raft's log is cut beyond this length; a roster is written anew long before it could fall out of what remains.
+/// Raft's log is cut beyond this length, but never behind the newest committed roster; that is written anew long before it
+/// keeps much more in the log.
 const MAX_LOG: usize = 16;
 
 impl Settings {

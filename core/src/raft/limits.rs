@@ -15,8 +15,8 @@ pub struct Limits {
     pub max_uncommitted: usize,
     /// The length of a proposed command in bytes. Default 64 KiB.
     pub max_command_bytes: usize,
-    /// Committed entries are dropped when the log is longer than this; half of it stays for followers that lag a little.
-    /// Default 1,024 entries.
+    /// Committed entries are dropped when the log is longer than this; half of it stays for followers that lag a little, and
+    /// all from the newest committed command on, unless the log is four times as long. Default 1,024 entries.
     pub max_log: usize,
     /// Replies that wait for the disk; more are dropped as if they were lost. Default 256.
     pub max_held: usize,

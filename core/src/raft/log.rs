@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Command, Configuration, Entry, NodeId, Snapshot, message::are_consecutive};
+use super::{Command, Configuration, Entry, NodeId, Payload, Snapshot, message::are_consecutive};
 
 /// Entries from the one after the snapshot on, each with the index of its place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -116,6 +116,12 @@ impl<N: NodeId, D: Command> Log<N, D> {
         true
     }
 
+    /// The index of the newest command up to `index`.
+    pub(super) fn last_command(&self, index: u64) -> Option<u64> {
+        let until = self.entries.iter().rev().skip_while(|entry| entry.index > index);
+        until.into_iter().find(|entry| matches!(entry.payload, Payload::Command(_))).map(|entry| entry.index)
+    }
+
     /// Forgets everything in favour of `snapshot`.
     pub(super) fn restore(&mut self, snapshot: Snapshot<N>) {
         self.snapshot = snapshot;
@@ -142,7 +148,6 @@ impl<N: NodeId, D: Command> Log<N, D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::Payload;
 
     /// A log whose entries have these terms, after a snapshot at `index`.
     fn log(index: u64, terms: &[u64]) -> Log<u8, u64> {
@@ -203,6 +208,19 @@ mod tests {
         assert!(log.compact(4) && !log.compact(4) && !log.compact(9));
         assert_eq!(log.snapshot(), &Snapshot { index: 4, term: 2, config });
         assert_eq!((log.len(), log.last_index()), (1, 5));
+    }
+
+    #[test]
+    fn the_newest_command_up_to_an_index_is_found() {
+        let mut log = log(3, &[1]);
+        for index in [5, 7] {
+            log.push(Entry { term: 1, index, payload: Payload::Command(index.into()) });
+            log.push(Entry { term: 1, index: index + 1, payload: Payload::Noop });
+        }
+        assert_eq!(
+            [3, 4, 5, 6, 7, 99].map(|until| log.last_command(until)),
+            [None, None, Some(5), Some(5), Some(7), Some(7)]
+        );
     }
 
     #[test]

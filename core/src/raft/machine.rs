@@ -291,7 +291,13 @@ impl<N: NodeId, D: Command> Raft<N, D> {
             return;
         }
         let kept = u64::try_from(self.limits.max_log / 2).unwrap_or(u64::MAX);
-        let index = self.log.last_index().saturating_sub(kept).min(self.commit);
+        let mut index = self.log.last_index().saturating_sub(kept).min(self.commit);
+        // a snapshot does not say what the commands led to: who gets it needs the newest one from the log
+        if self.log.len() <= self.limits.max_log.saturating_mul(4)
+            && let Some(command) = self.log.last_command(self.commit)
+        {
+            index = index.min(command.saturating_sub(1));
+        }
         if self.log.compact(index) {
             self.disk.snapshot_changed();
         }

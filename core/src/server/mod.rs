@@ -187,6 +187,7 @@ impl ServerTables {
     pub(crate) fn hear(&mut self, from: Id, servers: impl Iterator<Item = Id>) {
         let mut shown: Vec<Id> = servers.collect();
         shown.sort_unstable();
+        shown.dedup();
         let known = self.heard_of.values().find(|known| known[..] == shown[..]).cloned();
         self.heard_of.insert(from, known.unwrap_or_else(|| shown.into()));
     }

@@ -115,7 +115,6 @@ pub(crate) struct Parts<M> {
 /// The task: a future that ends when the node has said goodbye.
 pub(crate) struct Driver<M> {
     machine: M,
-    // closed before `orders` go, which tells those who wait for the end
     sockets: Vec<Socket>,
     clocks: ReadClocks,
     sleep: SleepWatch,
@@ -130,7 +129,6 @@ pub(crate) struct Driver<M> {
     taken_notices: VecDeque<Notice>,
     /// Commands wait for room among the parked messages.
     wants_room: bool,
-    orders: Orders,
     desk: Desk,
     /// What `pending` is about.
     buffer: Vec<u8>,
@@ -138,6 +136,8 @@ pub(crate) struct Driver<M> {
     fruitless: u32,
     /// When the goodbye is over at the latest.
     give_up: Option<Instant>,
+    // the last to go, which tells those who wait for the end
+    orders: Orders,
 }
 
 impl<M: Machine> Driver<M> {

@@ -54,9 +54,20 @@ impl Checks {
         for (node, host) in &world.hosts {
             let Some(council) = &host.council else { continue };
             self.committed(council)?;
+            Self::leads_with_a_roster(council)?;
             self.view(*node, council, &host.witnessed)?;
         }
         Ok(())
+    }
+
+    /// A leader can tell who gets its snapshot of the roster: its log reaches back to the newest one, or it founded the cluster.
+    fn leads_with_a_roster(council: &Council) -> Check {
+        let raft = council.raft();
+        let has_roster = raft.entries().any(|entry| matches!(entry.payload, Payload::Command(_)));
+        let reaches_back = has_roster || council.roster_index >= raft.snapshot().index;
+        ensure(!raft.is_leader() || reaches_back, || {
+            format!("one leads without a roster: snapshot {}, roster {}", raft.snapshot().index, council.roster_index)
+        })
     }
 
     /// At most one valid guard in each line; one Elected per term; tokens only grow; the holder votes.

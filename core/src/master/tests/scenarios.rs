@@ -329,6 +329,33 @@ fn the_office_is_handed_over_and_the_guard_ends_first() {
     world.until(500, "asked for at a third server", |world| world.master() == Some(master));
 }
 
+/// Each leader is asked to go before it could write the roster again; snapshots say nothing of it.
+#[test]
+fn no_storm_of_hand_overs_drives_the_roster_out_of_the_log() {
+    let mut world = World::of(3, 1);
+    world.part(&[1, 2], &[3]);
+    world.boot(4, Start::Join);
+    world.cut(3, 4);
+    world.until(5_000, "the fourth is a member", |world| world.order(1).contains(&4) && world.order(2).contains(&4));
+    let last = |world: &World| [1, 2].map(|node| world.council(node).unwrap().raft().last_index()).into_iter().max();
+    let before = last(&world).unwrap();
+    for _ in 0..20_000 {
+        world.run(1);
+        for (node, other) in [(1, 2), (2, 1)] {
+            if world.council(node).is_some_and(|council| council.raft().is_leader()) {
+                let _ = world.on(node, |council, now| council.transfer_to(now, server(other)));
+            }
+        }
+        if last(&world).unwrap() > before + 24 {
+            break;
+        }
+    }
+    assert!(last(&world).unwrap() > before + 24, "{}", world.picture());
+    world.heal();
+    world.until(5_000, "the third knows the fourth", |world| world.order(3).contains(&4));
+    world.assert_sound();
+}
+
 #[test]
 fn a_suspend_voids_the_guard_until_a_quorum_answers() {
     let mut world = World::of(3, 1);
