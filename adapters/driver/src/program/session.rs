@@ -74,6 +74,7 @@ where
     let (clients_sender, clients) = async_channel::bounded(1);
     let stdout = Outlet::new(io::stdout()).map_err(|error| Failure::io("cannot start a thread", &error))?;
     let (quit, quits) = async_channel::bounded(1);
+    let (owing, owed) = async_channel::bounded(1);
     let session = Arc::new(Session {
         program: program.clone(),
         handle,
@@ -83,6 +84,7 @@ where
         listeners: Mutex::default(),
         asked: Mutex::default(),
         stuck: Mutex::default(),
+        owing: Mutex::new(Some(owing)),
         quit,
     });
     program.runtime.run(async {
@@ -111,6 +113,11 @@ where
             Err(failure) => Err(failure),
         };
         session.within(STOP, session.handle.stop()).await;
+        let answered = async {
+            lock(&session.owing).take();
+            let _ = owed.recv().await;
+        };
+        session.within(LAST_LINES, answered).await;
         session.within(LAST_LINES, stdout.finish()).await;
         ended
     })
@@ -128,6 +135,8 @@ pub(super) struct Session {
     asked: Mutex<Asked>,
     /// Destinations whose queue stayed full: nobody waits for them until there is room.
     stuck: Mutex<BTreeSet<Id>>,
+    /// Each task that owes somebody a line has a copy.
+    owing: Mutex<Option<Sender<()>>>,
     quit: Sender<Result<(), Failure>>,
 }
 
@@ -155,7 +164,7 @@ impl Session {
             }
         });
         let (events_end, ended) = async_channel::bounded(1);
-        self.spawn(|session| async move {
+        self.spawn_owing(|session| async move {
             let _events_end = events_end;
             while let Some(event) = events.next().await {
                 session.event(&event).await;
@@ -297,6 +306,16 @@ impl Session {
         if !written && self.guest.is_none() {
             let _ = self.quit.try_send(Err(Failure::new("cannot write to standard output: its reader is gone")));
         }
+    }
+
+    /// As `spawn`; the end of the program waits for what `task` has to say.
+    fn spawn_owing<F: Future<Output = ()> + Send + 'static>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F) {
+        let owing = lock(&self.owing).clone();
+        let task = task(self.clone());
+        self.program.runtime.spawn(Box::pin(async move {
+            task.await;
+            drop(owing);
+        }));
     }
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F) {

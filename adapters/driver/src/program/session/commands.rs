@@ -96,7 +96,7 @@ impl Session {
             Command::Send { to, data, options } => self.send(asker, &to, data, options).await,
             Command::SendMaster { data, options } => self.send_master(asker, data, options).await,
             Command::Request { to, data, timeout } => {
-                self.spawn(|session| async move {
+                self.spawn_owing(|session| async move {
                     match session.handle.request(to, data, timeout).await {
                         Ok(reply) => asker.answer(&Answer::reply(asker.name(), to, &reply)).await,
                         Err(error) => asker.failed(&[to], error.reason()).await,
@@ -107,7 +107,7 @@ impl Session {
                 let Some(responder) = lock(&self.asked).waiting.remove(&rid) else {
                     return asker.error(format!("there is no request {rid} to reply to")).await;
                 };
-                self.spawn(|_| async move {
+                self.spawn_owing(|_| async move {
                     if let Err(error) = responder.reply(data).await {
                         asker.error(format!("the reply to request {rid} was not sent: {error}")).await;
                     }
@@ -151,7 +151,7 @@ impl Session {
             sent => sent,
         };
         match sent {
-            Ok(outcomes) => self.spawn(|_| async move { asker.outcomes(outcomes).await }),
+            Ok(outcomes) => self.spawn_owing(|_| async move { asker.outcomes(outcomes).await }),
             Err(CommandError::Blocked { .. }) => asker.failed(to, Reason::Full).await,
             Err(CommandError::TooLarge { .. }) => asker.failed(to, Reason::TooLarge).await,
             Err(CommandError::Failed(reason)) => asker.failed(to, reason).await,
@@ -191,7 +191,7 @@ impl Session {
             sent = self.handle.try_send_to_master(data, options).await;
         }
         let reason = match sent {
-            Ok(outcomes) => return self.spawn(|_| async move { asker.outcomes(outcomes).await }),
+            Ok(outcomes) => return self.spawn_owing(|_| async move { asker.outcomes(outcomes).await }),
             Err(CommandError::TooLarge { .. }) => Reason::TooLarge,
             Err(CommandError::Failed(reason)) => reason,
             Err(error) => return asker.error(error.to_string()).await,
