@@ -8,10 +8,7 @@ use std::{
 use bytes::BytesMut;
 use quinn_proto::{DatagramEvent, EcnCodepoint, FrameStats};
 
-use super::{
-    Copies, Link, Phase, ending::Closing, events::LinkTransmit, translate::Nudge, transport::MAX_RUN_SEGMENTS,
-    width::Width,
-};
+use super::{Copies, Link, Phase, events::LinkTransmit, translate::Nudge, transport::MAX_RUN_SEGMENTS, width::Width};
 use crate::path::{FULL_SIZE, PathKind};
 
 /// No acknowledgement for so long, and a probe that comes through then, mean that QUIC waits longer than it needs to.
@@ -152,7 +149,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         let paths = self.paths.deadline().filter(|_| !over);
         let handshake = matches!(self.phase, Phase::Handshake | Phase::Preface).then_some(self.handshake_deadline);
         let nudge = self.nudge.map(Nudge::due).filter(|_| !over);
-        let close = self.closing.as_ref().and_then(Closing::next_repeat);
+        let close = self.closing.as_ref().and_then(|closing| closing.next_repeat());
         [(quic, "quic"), (paths, "paths"), (handshake, "handshake"), (nudge, "nudge"), (close, "close")]
             .into_iter()
             .filter_map(|(at, why)| Some((at?, why)))

@@ -59,7 +59,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
     pub(super) fn begin_closing(&mut self, now: Instant, code: u32, reason: &str) {
         let reason = Bytes::copy_from_slice(cut(reason).as_bytes());
         self.conn.close(now, VarInt::from_u32(code), reason);
-        self.closing = Some(Closing { since: now, datagram: Vec::new(), repeated: 0, answered: false });
+        self.closing = Some(Box::new(Closing { since: now, datagram: Vec::new(), repeated: 0, answered: false }));
         self.phase = Phase::Over;
         self.transmit_due = true;
     }
@@ -82,7 +82,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
             error => LostReason::Violation(printable(&error.to_string())),
         };
         let answered = matches!(reason, LostReason::Closed { .. });
-        self.closing = Some(Closing { since: now, datagram: Vec::new(), repeated: 0, answered });
+        self.closing = Some(Box::new(Closing { since: now, datagram: Vec::new(), repeated: 0, answered }));
         self.phase = Phase::Over;
         self.news.lost = Some(reason);
     }

@@ -87,7 +87,7 @@ pub struct Link<R> {
     lanes: Lanes,
     streams: ByteStreams,
     news: News<R>,
-    closing: Option<Closing>,
+    closing: Option<Box<Closing>>,
     nudge: Option<Nudge>,
     /// The next datagram leaves whatever the congestion window says.
     knocks: bool,
@@ -124,7 +124,7 @@ enum Phase {
 
 /// Events that are not kept elsewhere.
 struct News<R> {
-    established: Option<LinkEvent<R>>,
+    established: Option<Box<LinkEvent<R>>>,
     path: Option<(R, PathKind)>,
     datagrams: bool,
     datagrams_unblocked: bool,
@@ -258,7 +258,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
     /// The next event.
     pub fn poll(&mut self) -> Option<LinkEvent<R>> {
         if let Some(event) = self.news.established.take() {
-            return Some(event);
+            return Some(*event);
         }
         if self.was_established
             && let Some(event) = self.poll_established()

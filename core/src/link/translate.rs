@@ -76,7 +76,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         self.used_route = Some(route);
         self.paths.set_in_flight(now, self.signals.in_flight());
         let nonce = self.export(b"nonce").first_chunk().copied().unwrap_or_default();
-        self.news.established = Some(LinkEvent::Established { remote: remote.id, key: remote.public, nonce });
+        self.news.established = Some(Box::new(LinkEvent::Established { remote: remote.id, key: remote.public, nonce }));
         let accepted = self.streams.accept(&mut self.conn);
         self.check(accepted);
     }

@@ -38,7 +38,7 @@ pub(super) struct Remote {
     /// The last link that it began.
     pub(super) greeting: Option<LinkToken>,
     pub(super) challenger: Option<Challenger>,
-    pub(super) accused: Option<Accused>,
+    pub(super) accused: Option<Box<Accused>>,
     pub(super) last_nonce: Option<[u8; 16]>,
     /// A server that has just heard of this one, as this one of it, and dials first.
     pub(super) is_expected: bool,

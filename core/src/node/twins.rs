@@ -52,7 +52,7 @@ impl Node {
                 accused.again = Some((now, address));
                 self.timers.set(Timer::Accused(id), Some(now + ANSWER));
             }
-            accused => *accused = Some(Accused { since: now, again: None }),
+            accused => *accused = Some(Box::new(Accused { since: now, again: None })),
         }
         entry.link.challenge(now);
         self.dirty.insert(token);
@@ -63,7 +63,7 @@ impl Node {
     pub(super) fn judge_accused(&mut self, now: Instant, id: Id) {
         let Some(remote) = self.remotes.get_mut(&id) else { return };
         let Some(token) = remote.current else { return };
-        let Some((asked, other)) = remote.accused.and_then(|accused| accused.again) else { return };
+        let Some((asked, other)) = remote.accused.as_ref().and_then(|accused| accused.again) else { return };
         let Some(entry) = self.links.get(token) else { return };
         if entry.link.last_answer().is_none_or(|at| at < asked) {
             remote.accused = None;
