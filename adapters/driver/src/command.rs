@@ -31,7 +31,7 @@ impl To {
             return Ok(Self::One(*id));
         }
         let mut many: Arc<[Id]> = ids.into();
-        Arc::get_mut(&mut many).into_iter().for_each(<[Id]>::sort_unstable);
+        Arc::make_mut(&mut many).sort_unstable();
         Config::check_destinations(&many)?;
         Ok(Self::Many(many))
     }

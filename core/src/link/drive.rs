@@ -209,7 +209,7 @@ impl<R: Copy + Ord + Debug> Link<R> {
         if fresh || is_copy {
             self.paths.learn(now, route, kind);
         }
-        if let Some(print) = print.filter(|_| fresh && !self.was_established) {
+        if let Some(print) = print.filter(|_| fresh) {
             self.raced.truncate(MAX_RACED - 1);
             self.raced.push_front(print);
         }

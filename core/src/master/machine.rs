@@ -298,7 +298,7 @@ impl Council {
                 }
                 self.leave_if_ended(now);
             }
-            // the roster follows in an entry: the newest committed one is never dropped from a leader's log
+            // the roster follows in an entry: the newest committed one stays in a leader's log
             raft::Output::Installed(Snapshot { .. }) | raft::Output::Role(_) => (),
         }
     }

@@ -44,8 +44,8 @@ impl Default for Settings {
     }
 }
 
-/// Raft's log is cut beyond this length, but never behind the newest committed roster; that is written anew long before it
-/// keeps much more in the log.
+/// Raft's log is cut beyond this length. The newest committed roster stays in it, unless leaders come and go for four times as
+/// many entries and none of them gets to write it anew.
 const MAX_LOG: usize = 16;
 
 impl Settings {

@@ -118,8 +118,7 @@ impl<N: NodeId, D: Command> Log<N, D> {
 
     /// The index of the newest command up to `index`.
     pub(super) fn last_command(&self, index: u64) -> Option<u64> {
-        let until = self.entries.iter().rev().skip_while(|entry| entry.index > index);
-        until.into_iter().find(|entry| matches!(entry.payload, Payload::Command(_))).map(|entry| entry.index)
+        self.back_from(index).find(|entry| matches!(entry.payload, Payload::Command(_))).map(|entry| entry.index)
     }
 
     /// Forgets everything in favour of `snapshot`.
@@ -130,13 +129,17 @@ impl<N: NodeId, D: Command> Log<N, D> {
 
     /// The configuration of the last configuration entry up to `index`.
     pub(super) fn config_at(&self, index: u64) -> &Configuration<N> {
-        let until = self.entries.iter().rev().skip_while(|entry| entry.index > index);
-        until.filter_map(Entry::config).next().unwrap_or(&self.snapshot.config)
+        self.back_from(index).find_map(Entry::config).unwrap_or(&self.snapshot.config)
     }
 
     /// Whether there is a configuration entry after `index`.
     pub(super) fn has_config_after(&self, index: u64) -> bool {
         self.entries.iter().rev().take_while(|entry| entry.index > index).any(|entry| entry.config().is_some())
+    }
+
+    /// The entries up to `index`, the newest first.
+    fn back_from(&self, index: u64) -> impl Iterator<Item = &Entry<N, D>> {
+        self.entries.iter().rev().skip_while(move |entry| entry.index > index)
     }
 
     fn entry(&self, index: u64) -> Option<&Entry<N, D>> {

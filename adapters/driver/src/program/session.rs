@@ -312,10 +312,10 @@ impl Session {
     fn spawn_owing<F: Future<Output = ()> + Send + 'static>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F) {
         let owing = lock(&self.owing).clone();
         let task = task(self.clone());
-        self.program.runtime.spawn(Box::pin(async move {
+        self.spawn(|_| async move {
             task.await;
             drop(owing);
-        }));
+        });
     }
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F) {

@@ -1,6 +1,6 @@
 //! What must hold at every instant, whatever happens.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     world::{MS, Nanos, World},
@@ -23,8 +23,8 @@ pub(super) struct Checks {
     highest: BTreeMap<Line, Token>,
     /// Whom (voter, term) gave its vote.
     votes: BTreeMap<(Line, u64, u8), u8>,
-    configs: BTreeMap<Line, BTreeMap<u64, Configuration<Id>>>,
-    rosters: BTreeMap<Line, BTreeMap<u64, Roster>>,
+    configs: BTreeMap<Line, BTreeMap<u64, Arc<Configuration<Id>>>>,
+    rosters: BTreeMap<Line, BTreeMap<u64, Arc<Roster>>>,
     /// Which of two memberships is the older one.
     older: BTreeMap<(Line, Membership, Membership), ()>,
     /// The last Elected one that each server showed.
@@ -118,11 +118,11 @@ impl Checks {
         for entry in raft.entries().filter(|entry| entry.index <= raft.commit()) {
             match &entry.payload {
                 Payload::Config(config) => {
-                    let same = configs.entry(entry.index).or_insert_with(|| (**config).clone());
-                    ensure(*same == **config, || format!("{same:?} and {config:?} are committed at {}", entry.index))?;
+                    let same = configs.entry(entry.index).or_insert_with(|| config.clone());
+                    ensure(same == config, || format!("{same:?} and {config:?} are committed at {}", entry.index))?;
                 }
                 Payload::Command(roster) if !rosters.contains_key(&entry.index) => {
-                    rosters.insert(entry.index, (**roster).clone());
+                    rosters.insert(entry.index, roster.clone());
                     // who was removed after a long silence and comes back is admitted anew
                     let is_there = |membership| roster.members.iter().any(|member| member.membership == membership);
                     self.older.retain(|(of, a, b), ()| *of != line || (is_there(*a) && is_there(*b)));
@@ -135,13 +135,13 @@ impl Checks {
                         }
                     }
                 }
-                Payload::Command(roster) => ensure(rosters.get(&entry.index) == Some(&**roster), || {
+                Payload::Command(roster) => ensure(rosters.get(&entry.index) == Some(roster), || {
                     format!("two rosters are committed at {}", entry.index)
                 })?,
                 Payload::Noop => (),
             }
         }
-        steps_are_safe(configs.values())
+        steps_are_safe(configs.values().map(Arc::as_ref))
     }
 
     /// An Elected token that a server shows never falls; nobody is Provisional against a veto, or among three.
@@ -178,7 +178,7 @@ impl Checks {
     }
 
     pub(super) fn configs(&self) -> impl Iterator<Item = &Configuration<Id>> {
-        self.configs.values().flat_map(BTreeMap::values)
+        self.configs.values().flat_map(BTreeMap::values).map(Arc::as_ref)
     }
 }
 
